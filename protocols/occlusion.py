@@ -1,0 +1,56 @@
+"""Table II: take away what a map calls important, and see what a trained network still knows."""
+
+from collections.abc import Iterable
+
+from vinet_bench.masks import fraction, remove
+from vinet_bench.metrics import probability_drops
+from vinet_bench.plan import Plan
+from vinet_bench.protocols import ProtocolInfo
+from vinet_bench.records import Cell, Record
+from vinet_bench.stats import patient_bootstrap
+from vinet_bench.workshop import Workshop, natural_budget
+
+from protocols.shared import REFERENCES, records, reference, scores
+
+
+class Occlusion:
+    """A ResNet-18 trained once on the original pictures; in the test set the reserved pixels
+    become zero (Gu et al. 2020, Eq. 10, Table II).
+
+    Twice: at Eq. 9's threshold, as in the paper, and with exactly as many pixels as VINet reserves.
+    """
+
+    info = ProtocolInfo(
+        name="occlusion",
+        title="Occlusion",
+        paper="Gu et al. 2020, Table II",
+        higher_is_better=False,
+    )
+
+    def cells(self, plan: Plan) -> Iterable[Cell]:
+        for seed in plan.seeds:
+            for name in REFERENCES:
+                yield Cell(self.info.name, name, seed, budget="everything")
+            for name in plan.methods:
+                for budget in sorted({natural_budget(name), "equal"}, reverse=True):
+                    yield Cell(self.info.name, name, seed, budget=budget)
+
+    def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
+        if cell.method in REFERENCES:
+            return reference(cell, workshop)
+        test = workshop.part("test")
+        masks = workshop.masks(cell.method, cell.seed, "test", cell.budget)
+        occluded = remove(workshop.examples("test").images, masks)
+        after = workshop.predict_original(cell.seed, occluded)
+        workshop.keep_scores(cell, after)
+        drops = probability_drops(
+            workshop.original_probabilities(cell.seed), after, test.labels
+        )
+        low, high = patient_bootstrap(drops, test.patients)
+        figures = scores(after, test.labels) | {
+            "fraction_kept": 1 - fraction(masks),
+            "probability_drop": float(drops.mean()),
+            "probability_drop_low": low,
+            "probability_drop_high": high,
+        }
+        return records(cell, figures, len(test))

@@ -1,0 +1,251 @@
+"""The command `vinet-bench`; torch is imported only where something is computed."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+
+from vinet_bench import __version__
+from vinet_bench.errors import UserError
+
+HELP = "Saliency methods on medical images, compared so that a reviewer believes it."
+BAD_INPUT, FAILED_CELLS, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+run_app = typer.Typer(help="Run a protocol (what is done already is not computed again).")
+app.add_typer(run_app, name="run", no_args_is_help=True)
+
+# A pipe has no width of its own: wide enough that no table is folded.
+out_console = Console(width=None if sys.stdout.isatty() else 160)
+err_console = Console(stderr=True, soft_wrap=True)
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Patients(StrEnum):
+    """Whether the data says whose slice is whose."""
+
+    column = "column"
+    unknown = "unknown"
+
+
+class Listing(StrEnum):
+    """What `list` lists."""
+
+    methods = "methods"
+    protocols = "protocols"
+    datasets = "datasets"
+    networks = "networks"
+    presets = "presets"
+    settings = "settings"
+
+
+Data = Annotated[
+    str, typer.Option(help="'phantom', or a folder with labels.csv (image, label, patient).")
+]
+Methods = Annotated[
+    str | None, typer.Option(help="Comma-separated; default: the paper's, two more, controls.")
+]
+PresetName = Annotated[str, typer.Option("--preset", help="See `list presets`.")]
+Seeds = Annotated[int | None, typer.Option(help="How many seeds (default: the preset's).")]
+Threshold = Annotated[
+    float, typer.Option(help="T of Eq. 9, between 0 and 1: pixels of 1 - T or more are reserved.")
+]
+DeviceName = Annotated[Device, typer.Option("--device", help="Where to compute.")]
+Out = Annotated[
+    Path | None, typer.Option(help="The run's folder (default: results/<data>-<preset>).")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; see `list settings`."),
+]
+Size = Annotated[int | None, typer.Option(help="Resample all pictures to this side, in pixels.")]
+PatientsKnown = Annotated[
+    Patients, typer.Option("--patients", help="'unknown' if labels.csv cannot say.")
+]
+
+
+def _run_command(name: str, protocols: list[str] | None, about: str) -> None:
+    """Adds `run NAME`; all of them take the same options."""
+
+    @run_app.command(name, help=about)
+    def command(
+        data: Data = "phantom",
+        methods: Methods = None,
+        preset: PresetName = "quick",
+        seeds: Seeds = None,
+        threshold: Threshold = 0.9,
+        device: DeviceName = Device.auto,
+        out: Out = None,
+        changes: Set = None,
+        size: Size = None,
+        patients: PatientsKnown = Patients.column,
+    ) -> None:
+        from vinet_bench.plan import make_plan
+
+        named = [m.strip() for m in methods.split(",")] if methods is not None else None
+        plan = make_plan(
+            data, preset, named, seeds, threshold, size, patients.value, changes or []
+        )
+        _carry_out(protocols, plan, out, device.value)
+
+
+_run_command("keep-important", ["keep-important"], "Table I: keep what is important, retrain.")
+_run_command("occlusion", ["occlusion"], "Table II: remove what is important, test.")
+_run_command("all", None, "Every protocol.")
+
+
+def _carry_out(names: list[str] | None, plan: Any, out: Path | None, device: str) -> None:
+    # Known remarks of libraries that a user can do nothing about.
+    warnings.filterwarnings("ignore", category=UserWarning, module="(torch|captum|timm|zennit)")
+    from vinet_bench.progress import Shown
+    from vinet_bench.protocols import protocols
+    from vinet_bench.run import run
+
+    if plan.settings.split.by == "slice":
+        err_console.print(
+            "warning: split by slice: slices of one patient stand on both sides, so accuracies"
+            " are inflated",
+            style="red",
+        )
+    bars = Shown(err_console) if err_console.is_terminal else nullcontext()
+    with bars as progress:
+        outcome = run(names or list(protocols()), plan, out, device, progress)
+    for reason in outcome.failed:
+        err_console.print(f"failed: {reason}", style="red", markup=False)
+    _print_tables(outcome.folder)
+    made = f"{outcome.made} cells made, {outcome.found} found in {outcome.folder}"
+    out_console.print(f"{made}; report: vinet-bench report {outcome.folder}", markup=False)
+    if outcome.failed:
+        raise typer.Exit(FAILED_CELLS)
+
+
+def _print_tables(folder: Path) -> None:
+    from vinet_bench.report import tables
+    from vinet_bench.store import read_run
+
+    for table in tables(read_run(folder)).values():
+        grid = Grid(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        grid.add_column("Method", no_wrap=True)
+        for column in table.columns:
+            grid.add_column(column.heading, justify="right")
+        for _, rows in table.blocks():
+            for row in rows:
+                grid.add_row(row.title, *row.cells)
+            grid.add_section()
+        out_console.print(grid)
+        for warning in table.warnings:
+            out_console.print(f"WARNING {warning}", style="red", markup=False)
+
+
+@app.command()
+def report(
+    run: Annotated[Path | None, typer.Argument(help="A run's folder (default: the newest).")] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: tex, csv, md.")
+    ] = "tex,csv,md",
+    out: Annotated[Path | None, typer.Option(help="Where to write (default: the run).")] = None,
+) -> None:
+    """Write table1.* and table2.* from a run's records (LaTeX, CSV, Markdown)."""
+    from vinet_bench.report import newest_run, write_report
+
+    folder = run or newest_run()
+    chosen = [f.strip() for f in formats.split(",")]
+    for path in write_report(folder, out, chosen):
+        out_console.print(str(path), markup=False)
+
+
+@app.command("list")
+def list_command(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
+    """List what can be named in options."""
+    grid = Grid(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for cells in LISTINGS[what]():
+        grid.add_row(*cells)
+    out_console.print(grid)
+
+
+def _list_methods() -> list[tuple[str, ...]]:
+    from vinet_bench.methods import methods
+
+    infos = [factory().info for factory in methods().values()]
+    return [(i.name, i.kind, f"explains {i.explains}", i.paper) for i in infos]
+
+
+def _list_protocols() -> list[tuple[str, ...]]:
+    from vinet_bench.protocols import protocols
+
+    infos = [factory().info for factory in protocols().values()]
+    return [(i.name, i.title, i.paper) for i in infos]
+
+
+def _list_datasets() -> list[tuple[str, ...]]:
+    from vinet_bench.data import sources
+
+    named = [(name, (source.__doc__ or "").strip()) for name, source in sources().items()]
+    return [*named, ("DIR", "any folder with labels.csv: image, label, patient; mask, split")]
+
+
+def _list_networks() -> list[tuple[str, ...]]:
+    from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
+
+    return [
+        *((name, "classifier", build.__doc__ or "") for name, build in CLASSIFIERS.items()),
+        *((name, "importance", build.__doc__ or "") for name, build in IMPORTANCE.items()),
+    ]
+
+
+def _list_presets() -> list[tuple[str, ...]]:
+    from vinet_bench.presets import PRESETS
+
+    return [(name, preset.about) for name, preset in PRESETS.items()]
+
+
+def _list_settings() -> list[tuple[str, ...]]:
+    from vinet_bench.settings import setting_names
+
+    return list(setting_names().items())
+
+
+LISTINGS: dict[Listing, Callable[[], list[tuple[str, ...]]]] = {
+    Listing.methods: _list_methods,
+    Listing.protocols: _list_protocols,
+    Listing.datasets: _list_datasets,
+    Listing.networks: _list_networks,
+    Listing.presets: _list_presets,
+    Listing.settings: _list_settings,
+}
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        out_console.print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console script: a user's mistake is one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        err_console.print(f"vinet-bench: {error}", markup=False, highlight=False)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        err_console.print("stopped; the same command goes on where it was")
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,86 @@
+"""From raw maps to masks and masked pictures: the only place where polarity exists."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+
+def _as_is(maps: Tensor) -> Tensor:
+    return maps
+
+
+def _minmax(maps: Tensor) -> Tensor:
+    low = maps.amin(dim=(1, 2), keepdim=True)
+    return _over_maximum(maps - low)
+
+
+def _positive(maps: Tensor) -> Tensor:
+    return _over_maximum(maps.clamp(min=0))
+
+
+def _absolute(maps: Tensor) -> Tensor:
+    return _over_maximum(maps.abs())
+
+
+def _over_maximum(maps: Tensor) -> Tensor:
+    top = maps.amax(dim=(1, 2), keepdim=True)
+    return torch.where(top > 0, maps / top.clamp(min=torch.finfo(maps.dtype).tiny), 0.0)
+
+
+SCALINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "as-is": _as_is,
+    "minmax": _minmax,
+    "positive": _positive,
+    "absolute": _absolute,
+}
+
+
+def scale(maps: Tensor, policy: str) -> Tensor:
+    """Raw maps brought to [0, 1] by a named policy, per map.
+
+    maps (B, H, W) float32. 'as-is' changes nothing; 'minmax' maps the range; 'positive' cuts
+    negative values and divides by the maximum; 'absolute' does so with absolute values.
+    A map that is constant, or has nothing positive, becomes 0: nothing is reserved, never NaN.
+    """
+    return SCALINGS[policy](maps)
+
+
+def reserved(scaled: Tensor, threshold: float) -> Tensor:
+    """The pixels that floor(I + T) counts (Eq. 9): those with I >= 1 - T.
+
+    scaled (B, H, W) float32 in [0, 1] -> (B, H, W) bool. Raises TypeError for another type.
+    """
+    if scaled.dtype != torch.float32:
+        raise TypeError("Eq. 9 needs float32 maps: at float16 a pixel of 0.1 falls on either side")
+    # 1 - T is taken in double and rounded once: 1 - float32(0.9) lies above float32(0.1).
+    return scaled >= torch.tensor(1.0 - threshold, dtype=torch.float32, device=scaled.device)
+
+
+def top_k(maps: Tensor, k: int, generators: list[Generator]) -> Tensor:
+    """Exactly the k highest pixels of each map, ties broken by a seeded shuffle of its own.
+
+    maps (B, H, W), one CPU generator for each -> (B, H, W) bool.
+    """
+    flat = maps.flatten(1).cpu()
+    masks = torch.zeros(flat.shape, dtype=torch.bool)
+    for row, values, generator in zip(masks, flat, generators, strict=True):
+        shuffle = torch.randperm(len(values), generator=generator)
+        order = values[shuffle].argsort(descending=True, stable=True)
+        row[shuffle[order[:k]]] = True
+    return masks.view(maps.shape)
+
+
+def fraction(masks: Tensor) -> float:
+    """The share of the pixels that masks hold, averaged over pictures (S of Eq. 9)."""
+    return masks.double().mean().item()
+
+
+def keep(images: Tensor, masks: Tensor) -> Tensor:
+    """The pictures with all but the masked pixels at zero (air). (B, 1, H, W), (B, H, W) bool."""
+    return images.masked_fill(~masks[:, None], 0)
+
+
+def remove(images: Tensor, masks: Tensor) -> Tensor:
+    """The pictures with the masked pixels at zero (air; Eq. 10). (B, 1, H, W), (B, H, W) bool."""
+    return images.masked_fill(masks[:, None], 0)

@@ -1,0 +1,70 @@
+"""Figures from predictions and masks: arrays in, numbers out."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Labels = NDArray[np.int64]
+Masks = NDArray[np.bool_]
+
+
+def accuracy(probabilities: Floats, labels: Labels) -> float:
+    """The share of pictures whose most probable class is the label. (N, K), (N,).
+
+    >>> accuracy(np.array([[0.9, 0.1], [0.6, 0.4]]), np.array([0, 1]))
+    0.5
+    """
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def balanced_accuracy(probabilities: Floats, labels: Labels) -> float:
+    """The mean over the classes present of each one's own accuracy. (N, K), (N,).
+
+    >>> balanced_accuracy(np.array([[1, 0], [1, 0], [1, 0], [1, 0]]), np.array([0, 0, 0, 1]))
+    0.5
+    """
+    hits = probabilities.argmax(axis=1) == labels
+    return float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))
+
+
+def commonest_class_share(probabilities: Floats) -> float:
+    """The share of the pictures that are given the class given most often; 1 is a collapse. (N, K).
+
+    >>> commonest_class_share(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]]))
+    0.75
+    """
+    return float(np.bincount(probabilities.argmax(axis=1)).max() / len(probabilities))
+
+
+def probability_drops(before: Floats, after: Floats, labels: Labels) -> Floats:
+    """By how much the true class's probability falls in each picture. (N, K), (N, K), (N,) -> (N,).
+
+    >>> probability_drops(np.array([[0.75, 0.25]]), np.array([[0.5, 0.5]]), np.array([0]))
+    array([0.25])
+    """
+    rows = np.arange(len(labels))
+    return before[rows, labels] - after[rows, labels]
+
+
+def evidence_recall(masks: Masks, evidence: Masks) -> float:
+    """The share of the evidence that a mask holds, averaged over pictures with any. (N, H, W).
+
+    >>> evidence_recall(np.array([[[True, False]]]), np.array([[[True, True]]]))
+    0.5
+    """
+    return _overlap(masks, evidence, of=evidence)
+
+
+def evidence_precision(masks: Masks, evidence: Masks) -> float:
+    """The share of a mask that is evidence, 0 for an empty mask, averaged likewise. (N, H, W).
+
+    >>> evidence_precision(np.array([[[True, True]]]), np.array([[[True, False]]]))
+    0.5
+    """
+    return _overlap(masks, evidence, of=masks)
+
+
+def _overlap(masks: Masks, evidence: Masks, of: Masks) -> float:
+    common, whole = (m.sum(axis=(1, 2)) for m in (masks & evidence, of))
+    shares = np.divide(common, whole, out=np.zeros(len(masks)), where=whole > 0)
+    return float(shares[evidence.any(axis=(1, 2))].mean())

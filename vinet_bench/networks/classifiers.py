@@ -1,0 +1,60 @@
+"""Classifiers for single-channel pictures, (B, 1, H, W) -> (B, K)."""
+
+import timm
+from torch import Tensor, nn
+from torchvision.models.vgg import cfgs, make_layers
+
+
+
+def _scaled(channels: int, width: float) -> int:
+    return max(8, round(channels * width / 8) * 8)
+
+
+def resnet18(num_classes: int, width: float) -> nn.Module:
+    """ResNet-18 (He et al. 2016)."""
+    return _resnet("resnet18", num_classes, width)
+
+
+def resnet50(num_classes: int, width: float) -> nn.Module:
+    """ResNet-50 (He et al. 2016)."""
+    return _resnet("resnet50", num_classes, width)
+
+
+def seresnet50(num_classes: int, width: float) -> nn.Module:
+    """SEResNet-50 (Hu et al. 2018), the paper's standard classifier."""
+    return _resnet("seresnet50", num_classes, width)
+
+
+def _resnet(name: str, num_classes: int, width: float) -> nn.Module:
+    channels = tuple(_scaled(c, width) for c in (64, 128, 256, 512))
+    model: nn.Module = timm.create_model(
+        name, in_chans=1, num_classes=num_classes, channels=channels, stem_width=channels[0]
+    )
+    return model
+
+
+class VGG16GAP(nn.Module):
+    """VGG-16 for CAM (Zhou et al. 2016): no BatchNorm, the last pooling dropped, global average
+    pooling and one linear layer in place of the three."""
+
+    def __init__(self, num_classes: int, width: float) -> None:
+        super().__init__()
+        layout = [c if c == "M" else _scaled(int(c), width) for c in cfgs["D"][:-1]]
+        self.features = make_layers(layout)
+        first, last = int(layout[0]), int(layout[-1])
+        self.features[0] = nn.Conv2d(1, first, kernel_size=3, padding=1)
+        for module in self.features:
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # captum and zennit read the tensors on both sides
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.linear = nn.Linear(last, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.linear(self.flatten(self.pool(self.features(images))))
+        return logits
+
+
+def vgg16(num_classes: int, width: float) -> nn.Module:
+    """VGG-16 with global average pooling, the network that CAM, VBP and LRP explain."""
+    return VGG16GAP(num_classes, width)

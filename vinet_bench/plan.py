@@ -1,0 +1,72 @@
+"""What the user asked for, validated before anything is made."""
+
+from pydantic import Field
+
+from vinet_bench.errors import UserError, unknown_name
+from vinet_bench.presets import DEFAULT_METHODS, PRESETS
+from vinet_bench.settings import Frozen, Settings, with_changes
+
+
+class Plan(Frozen):
+    """One run: data, methods, seeds, threshold and settings."""
+
+    data: str = "phantom"
+    patients: str = "column"
+    preset: str = "quick"
+    methods: tuple[str, ...] = DEFAULT_METHODS
+    seeds: tuple[int, ...] = (0,)
+    threshold: float = Field(0.9, gt=0, lt=1)
+    size_given: bool = False
+    methods_given: bool = False
+    settings: Settings = PRESETS["quick"].settings
+
+    def identity(self) -> dict[str, object]:
+        """All that makes two plans of one folder different tables, not more rows of one table."""
+        return self.model_dump(mode="json", exclude={"methods", "methods_given", "seeds", "preset"})
+
+
+def make_plan(
+    data: str = "phantom",
+    preset: str = "quick",
+    methods: list[str] | None = None,
+    seeds: int | None = None,
+    threshold: float = 0.9,
+    size: int | None = None,
+    patients: str = "column",
+    changes: list[str] | None = None,
+) -> Plan:
+    """The plan that a user's options make. Raises UserError for anything that does not fit."""
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    chosen = PRESETS[preset]
+    if not 0 < threshold < 1:
+        raise UserError(f"--threshold {threshold:g}: T must lie between 0 and 1, e.g. 0.9 (Eq. 9)")
+    if patients not in ("column", "unknown"):
+        raise unknown_name("value of --patients", patients, ("column", "unknown"))
+    if seeds is not None and seeds < 1:
+        raise UserError(f"--seeds {seeds}: at least one seed is needed")
+    resized = [] if size is None else [f"size={size}"]
+    return Plan(
+        data=data,
+        patients=patients,
+        preset=preset,
+        methods=_known_methods(methods),
+        methods_given=methods is not None,
+        seeds=tuple(range(seeds or chosen.seeds)),
+        threshold=threshold,
+        size_given=size is not None,
+        settings=with_changes(chosen.settings, [*(changes or []), *resized]),
+    )
+
+
+def _known_methods(names: list[str] | None) -> tuple[str, ...]:
+    """The named methods in the registry's order, each once."""
+    if names is None:
+        return DEFAULT_METHODS
+    from vinet_bench.methods import methods
+
+    known = list(methods())
+    for name in names:
+        if name not in known:
+            raise unknown_name("method", name, known)
+    return tuple(name for name in known if name in names)

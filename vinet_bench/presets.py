@@ -1,0 +1,110 @@
+"""Named settings: how large, how long, and on which networks."""
+
+from dataclasses import dataclass
+
+from vinet_bench.data.phantom import PhantomSettings
+from vinet_bench.settings import Settings, Split, Training, VINetTraining
+
+DEFAULT_METHODS = (
+    *("vinet", "vbp", "cam", "lrp", "lrp-epsilon", "gradcam", "ig"),
+    *("random", "centre", "edges", "outline"),
+)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A sentence for `list presets`, the settings, and the number of seeds."""
+
+    about: str
+    settings: Settings
+    seeds: int
+
+
+PAPER = Settings()  # the defaults of Settings are the paper's values where it gives them
+
+PRESETS = {
+    "smoke": Preset(
+        "tiny, under a minute: does everything run?",
+        Settings(
+            phantom=PhantomSettings(slices=120),
+            split=Split(validation=1 / 6, test=1 / 3),
+            size=32,
+            vinet=VINetTraining(
+                epochs=2, batch=16, learning_rate=1e-3, importance="unet", classifier="resnet18",
+                alpha=1.0, width=0.25,
+            ),
+            explained=Training(epochs=2, batch=16, learning_rate=1e-3, width=0.25),
+            retrain=Training(epochs=2, batch=16, learning_rate=1e-3, width=0.25),
+            mask_size=32,
+        ),
+        seeds=1,
+    ),
+    "quick": Preset(
+        "an honest first look: 64 x 64, under half an hour on two cores",
+        Settings(
+            phantom=PhantomSettings(slices=1800),
+            split=Split(validation=1 / 9, test=1 / 3),
+            size=64,
+            vinet=VINetTraining(
+                epochs=16, batch=32, learning_rate=1e-3, schedule="one-cycle", flips=True,
+                importance="unet", classifier="resnet18", alpha=1.0, ramp=0.5,
+            ),
+            explained=Training(
+                epochs=12, batch=32, learning_rate=5e-4, schedule="one-cycle", flips=True,
+                width=0.5,
+            ),
+            retrain=Training(
+                epochs=8, batch=32, learning_rate=1e-3, schedule="one-cycle", flips=True
+            ),
+            mask_size=32,
+        ),
+        seeds=1,
+    ),
+    "standard": Preset(
+        "what conclusions are drawn from: 64 x 64, 3 seeds, hours on a CPU",
+        Settings(
+            phantom=PhantomSettings(slices=6500),
+            split=Split(validation=1 / 13, test=4 / 13),
+            size=64,
+            vinet=VINetTraining(
+                epochs=20, batch=32, learning_rate=1e-3, schedule="one-cycle", flips=True,
+                importance="unet", classifier="resnet18", alpha=1.0, ramp=0.5,
+            ),
+            explained=Training(
+                epochs=15, batch=64, learning_rate=5e-4, schedule="one-cycle", flips=True,
+                width=0.5,
+            ),
+            retrain=Training(
+                epochs=10, batch=64, learning_rate=1e-3, schedule="one-cycle", flips=True
+            ),
+            mask_size=32,
+        ),
+        seeds=3,
+    ),
+    "paper": Preset(
+        "the paper's networks, sizes, optimiser and a = 0.25 at 128 x 128; meant for a GPU",
+        PAPER.model_copy(update={"phantom": PhantomSettings(slices=6500)}),
+        seeds=3,
+    ),
+}
+
+
+def deviations(settings: Settings) -> list[str]:
+    """What differs from the paper's values, for every report that these settings make."""
+    found = []
+    for section in ("vinet", "explained", "retrain"):
+        ours, theirs = getattr(settings, section).model_dump(), getattr(PAPER, section).model_dump()
+        found += [
+            f"{section}.{key} = {_short(value)} (paper: {_short(theirs[key])})"
+            for key, value in ours.items()
+            if value != theirs[key]
+        ]
+    if settings.size != PAPER.size:
+        found.append(f"size = {settings.size} (paper: {PAPER.size})")
+    if settings.mask_size != settings.size:
+        found.append(f"mask-only networks see masks at {settings.mask_size}")
+    return found
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,66 @@
+"""What an evaluation protocol is, and where protocols are found."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol
+
+from vinet_bench.errors import UserError, unknown_name
+from vinet_bench.records import Cell, Record
+
+if TYPE_CHECKING:
+    from vinet_bench.plan import Plan
+    from vinet_bench.workshop import Workshop
+
+
+@dataclass(frozen=True)
+class ProtocolInfo:
+    """What the suite must know of a protocol. higher_is_better speaks of the accuracy column."""
+
+    name: str
+    title: str
+    paper: str
+    higher_is_better: bool
+
+
+class EvalProtocol(Protocol):
+    """Turns a plan into cells, and a cell into records."""
+
+    info: ProtocolInfo
+
+    def cells(self, plan: "Plan") -> Iterable[Cell]:
+        """Every figure that the plan asks for, cheapest dependencies first."""
+        ...
+
+    def run(self, cell: Cell, workshop: "Workshop") -> Iterable[Record]:
+        """One cell's records. Raises CellError if it cannot give a figure."""
+        ...
+
+
+ProtocolFactory = Callable[[], EvalProtocol]
+
+
+def protocols() -> Mapping[str, ProtocolFactory]:
+    """Every protocol by name: the built-in ones and those of the entry point
+    vinet_bench.protocols.
+
+    Raises UserError if another package stands where `protocols` should.
+    """
+    import protocols as package
+
+    built_in: Mapping[str, ProtocolFactory] | None = getattr(package, "PROTOCOLS", None)
+    if built_in is None:
+        raise UserError(
+            f"another package named 'protocols' hides vinet-bench's own ({package.__path__[0]}): "
+            "uninstall it, or run from another folder"
+        )
+    outside = {e.name: e.load() for e in entry_points(group="vinet_bench.protocols")}
+    return {**built_in, **outside}
+
+
+def protocol(name: str) -> EvalProtocol:
+    """A fresh instance. Raises UserError for an unknown name."""
+    known = protocols()
+    if name not in known:
+        raise unknown_name("protocol", name, known)
+    return known[name]()

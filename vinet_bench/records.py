@@ -1,0 +1,56 @@
+"""The words that cross the rooms: a cell is asked for, a record comes back."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vinet_bench import __version__
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure to be made: small, hashable, everything that tells it from its neighbours.
+
+    budget: 'threshold' (Eq. 9), 'equal' (exactly as many pixels as VINet reserves) or 'everything'.
+    trained_on: 'pictures', 'masks' (the mask alone) or 'swapped' (another patient's mask).
+    """
+
+    protocol: str
+    method: str
+    seed: int
+    budget: str = "threshold"
+    trained_on: str = "pictures"
+    fill: str = "zero"
+    network: str = "resnet18"
+
+    @property
+    def title(self) -> str:
+        """What a progress bar or a log calls the cell."""
+        extra = "" if self.trained_on == "pictures" else f" {self.trained_on}"
+        return f"{self.protocol} {self.method}{extra} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A cell's figure: one metric, its value, the number of pictures, or why there is none."""
+
+    cell: Cell
+    metric: str
+    value: float | None
+    n: int = 0
+    seconds: float = 0.0
+    version: str = __version__
+    error: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """The record in long format: the cell's columns, then its own."""
+        own = {k: v for k, v in asdict(self).items() if k != "cell"}
+        return asdict(self.cell) | own
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """A hash of all that can change a value; the same parts give the same key on any machine."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

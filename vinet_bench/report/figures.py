@@ -1,0 +1,146 @@
+"""The figures of one table: records looked up by row and column, over the seeds."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy import stats
+
+from vinet_bench.records import Record
+from vinet_bench.report.layout import Figure
+
+_BUDGETS = {
+    "reference": ("everything", "threshold", "equal"),
+    "method": ("threshold",),
+    "oracle": ("threshold",),
+    "control": ("equal",),
+}
+_WHERE = {"masks": "masks alone", "swapped": "swapped masks"}
+PlanRow = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and the half width of its 95 % t interval (None for one seed)."""
+
+    mean: float
+    half: float | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that gave no figure, and why."""
+
+    budget: str
+    trained_on: str
+    seed: int
+    reason: str
+
+    @property
+    def where(self) -> str:
+        budget = "equal budget" if self.budget == "equal" else ""
+        return _WHERE.get(self.trained_on, "") or budget or "pictures"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Student's interval of a mean.
+
+    >>> estimate([0.5])
+    Estimate(mean=0.5, half=None)
+    >>> round(estimate([0.4, 0.6]).half, 3)  # t(0.975, 1) * 0.1414 / sqrt(2)
+    1.271
+    """
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Estimate(mean, None)
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+    return Estimate(mean, float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n))
+
+
+def _variant(record: Record) -> tuple[str, str]:
+    return record.cell.fill, record.cell.network
+
+
+def _preference(variant: tuple[str, str]) -> tuple[bool, bool, tuple[str, str]]:
+    """The paper's fill and network first."""
+    return variant[0] != "zero", variant[1] != "resnet18", variant
+
+
+def _one_variant(records: Iterable[Record]) -> list[Record]:
+    """Each method's records with one fill and one network: a row never mixes two."""
+    found = list(records)
+    kept: dict[str, tuple[str, str]] = {}
+    for record in found:
+        name, own = record.cell.method, _variant(record)
+        kept[name] = min(kept.get(name, own), own, key=_preference)
+    return [r for r in found if _variant(r) == kept[r.cell.method]]
+
+
+class Figures:
+    """One protocol's records, asked by a row of the plan and a figure of the layout."""
+
+    def __init__(self, records: Iterable[Record], protocol: str) -> None:
+        every = [r for r in records if r.cell.protocol == protocol]
+        own = _one_variant(every)
+        self._values: dict[tuple[str, str, str, str], dict[int, float]] = defaultdict(dict)
+        self._failures: dict[str, list[Failure]] = defaultdict(list)
+        self._budgets: dict[str, set[str]] = defaultdict(set)
+        self._pictures: dict[str, int] = {}
+        self.variants = sorted({_variant(r) for r in own}, key=_preference)
+        self.left_out = sorted({_variant(r) for r in every} - set(self.variants))
+        for record in own:
+            self._take(record)
+
+    def __bool__(self) -> bool:
+        return bool(self._budgets)
+
+    def _take(self, record: Record) -> None:
+        cell = record.cell
+        self._budgets[cell.method].add(cell.budget)
+        if record.error:
+            reason = " ".join(record.error.split())
+            failure = Failure(cell.budget, cell.trained_on, cell.seed, reason)
+            self._failures[cell.method].append(failure)
+        elif record.value is not None and math.isfinite(record.value):
+            place = (cell.method, cell.budget, cell.trained_on, record.metric)
+            self._values[place][cell.seed] = record.value
+            self._pictures[cell.method] = max(record.n, self._pictures.get(cell.method, 0))
+
+    def _budget(self, row: PlanRow, figure: Figure) -> str:
+        if figure.equal:
+            return "equal"
+        wanted = _BUDGETS.get(row["kind"], ("threshold",))
+        return next((b for b in wanted if b in self._budgets.get(row["name"], ())), wanted[0])
+
+    def has(self, row: PlanRow) -> bool:
+        """True if the row has any record, failed ones included."""
+        return row["name"] in self._budgets
+
+    def pictures(self, row: PlanRow) -> int:
+        """The number of test pictures behind the row."""
+        return self._pictures.get(row["name"], 0)
+
+    def values(self, row: PlanRow, figure: Figure) -> dict[int, float]:
+        """A figure by seed, in the order of the seeds."""
+        place = (row["name"], self._budget(row, figure), figure.trained_on, figure.metric)
+        return dict(sorted(self._values.get(place, {}).items()))
+
+    def mean(self, row: PlanRow, figure: Figure) -> float | None:
+        values = self.values(row, figure)
+        return estimate(list(values.values())).mean if values else None
+
+    def failures(self, row: PlanRow, figure: Figure | None = None) -> list[Failure]:
+        """The row's failed cells: all of them, or those that a figure would have come from."""
+        found = sorted(
+            set(self._failures.get(row["name"], ())),
+            key=lambda f: (f.seed, f.trained_on, f.budget, f.reason),
+        )
+        if figure is None:
+            return found
+        if row["kind"] not in figure.kinds:
+            return []
+        place = (self._budget(row, figure), figure.trained_on)
+        return [f for f in found if (f.budget, f.trained_on) == place]

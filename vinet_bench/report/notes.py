@@ -1,0 +1,284 @@
+"""What must be read with a table: one plain sentence a note."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vinet_bench.report.figures import Failure, Figures, PlanRow
+from vinet_bench.report.layout import KEEP, OCCLUSION, Figure, Layout
+
+COLLAPSED = 0.8
+OVER_OUTLINE = 0.03
+OVER_MAJORITY = 0.10
+_PARTS = ("train", "validation", "test")
+_COMMONEST = Figure("", "commonest_class_share")
+_CONSTANT = Figure("", "constant_maps")
+_MASKS = Figure("", "accuracy", trained_on="masks")
+_ACCURACY = Figure("", "accuracy")
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a note may speak of."""
+
+    plan: dict[str, Any]
+    rows: Sequence[PlanRow]
+    layout: Layout
+    figures: Figures
+    reasons: dict[str, int]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.plan.get("data", {})
+        return found
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(self.plan.get("seeds", []))
+
+    def shares(self, figure: Figure, above: float) -> str:
+        """'CAM 97.00 %, LRP 81.25 %': the rows whose figure lies above a bound."""
+        means = ((row["title"], self.figures.mean(row, figure)) for row in self.rows)
+        return ", ".join(f"{t} {100 * m:.2f} %" for t, m in means if m is not None and m > above)
+
+
+def reasons(figures: Figures, rows: Iterable[PlanRow]) -> dict[str, int]:
+    """Every reason of a failure with its number, counted in the order of the rows."""
+    found = dict.fromkeys(f.reason for row in rows for f in figures.failures(row))
+    return {reason: number for number, reason in enumerate(found, 1)}
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    found = sorted(set(seeds))
+    return f"seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
+
+
+def _failed_row(context: Context, row: PlanRow, failed: list[Failure]) -> str:
+    """'CAM (masks alone; seed 1; the mean is of the other seeds)'."""
+    where = ", ".join(dict.fromkeys(f.where for f in failed))
+    lost = {f.seed for f in failed}
+    there = any(
+        context.figures.values(row, figure)
+        for figure in context.layout.figures
+        if any(f in failed for f in context.figures.failures(row, figure))
+    )
+    rest = "; the mean is of the other seeds" if there else ""
+    return f"{row['title']} ({where}; {_seeds(lost)}{rest})"
+
+
+def _cut(reason: str, longest: int = 300) -> str:
+    """A long reason stands whole in the CSV file."""
+    return reason if len(reason) <= longest else f"{reason[:longest]}…"
+
+
+def _failures(context: Context) -> list[str]:
+    notes = []
+    for reason, number in context.reasons.items():
+        named = []
+        for row in context.rows:
+            failed = [f for f in context.figures.failures(row) if f.reason == reason]
+            if failed:
+                named.append(_failed_row(context, row, failed))
+        notes.append(f"({number}) Failed: {', '.join(named)}: {_cut(reason)}")
+    return notes
+
+
+def _gaps(context: Context, row: PlanRow) -> dict[tuple[int, ...], list[str]]:
+    """Seeds that neither gave a figure nor failed, with the figures that lack them."""
+    gaps: dict[tuple[int, ...], list[str]] = {}
+    for figure in context.layout.figures:
+        there = context.figures.values(row, figure)
+        failed = {f.seed for f in context.figures.failures(row, figure)}
+        lost = tuple(sorted(set(context.seeds) - set(there) - failed))
+        if there and lost:
+            gaps.setdefault(lost, []).append(figure.heading.removesuffix(" %"))
+    return gaps
+
+
+def _missing(context: Context) -> list[str]:
+    """Rows and seeds that the plan names and the records lack; the majority has no seed."""
+    empty = [row["title"] for row in context.rows if not context.figures.has(row)]
+    notes = [f"No records (yet) for: {', '.join(empty)}."] if empty else []
+    for row in context.rows:
+        if row["name"] == "majority":
+            continue
+        for lost, headings in _gaps(context, row).items():
+            named = ", ".join(h for h in headings if h) or "figures of the CSV file"
+            notes.append(
+                f"{row['title']}: {_seeds(lost)} missing ({named});"
+                " the figure is of the seeds that are there."
+            )
+    return notes
+
+
+def _data(context: Context) -> list[str]:
+    data = context.data
+    sizes = data.get("parts", {})
+    parts = ", ".join(f"{name} {sizes[name]}" for name in sorted(sizes, key=_order))
+    patients = data.get("patients") if data.get("patients_known", True) else "an unknown number of"
+    words = (
+        f"Data: {data.get('name', 'unnamed')}, {data.get('slices', '?')} slices of {patients}"
+        f" patients, split by {data.get('split_by', 'patient')} ({parts})."
+    )
+    mark = data.get("fingerprint")
+    return [words + (f" Fingerprint {mark}." if mark else ""), *_data_notes(data)]
+
+
+def _order(part: str) -> tuple[int, str]:
+    """The parts as they are used; the store keeps a plan's keys in the order of the alphabet."""
+    return _PARTS.index(part) if part in _PARTS else 3, part
+
+
+def _data_notes(data: dict[str, Any]) -> list[str]:
+    return [f"About the data: {' '.join(str(note).split())}" for note in data.get("notes", [])]
+
+
+def _majority(context: Context) -> list[str]:
+    share = context.data.get("majority")
+    if share is None:
+        return []
+    classes = len(context.data.get("class_names", []))
+    of = f" of {classes} classes" if classes else ""
+    return [f"The commonest{of} holds {100 * share:.2f} % of the test part (row Majority)."]
+
+
+def _seeds_and_intervals(context: Context) -> list[str]:
+    count = len(context.seeds)
+    drop = any(f.interval for f in context.layout.figures)
+    unit = "patients" if context.data.get("patients_known", True) else "slices"
+    if count > 1:
+        words = "; mean ± half width of the 95 % t interval over the seeds."
+    else:
+        words = "; one seed has no interval over seeds."
+        if drop:
+            words += f" In brackets: 95 % bootstrap interval over {unit}."
+    return [f"{_seeds(context.seeds).capitalize()}{words}"] if count else []
+
+
+def _threshold(context: Context) -> list[str]:
+    t = context.plan.get("threshold")
+    if t is None:
+        return []
+    bound = f"{1 - t:.6f}".rstrip("0")
+    return [
+        f"Threshold T = {t:g} (Eq. 9): a pixel is reserved where its importance is at least"
+        f" 1 - T = {bound}. S is the share of reserved pixels, averaged over the test part."
+    ]
+
+
+def _budget(context: Context) -> list[str]:
+    budget = context.plan.get("settings", {}).get("control_budget", "vinet")
+    words = "as many pixels as VINet reserves"
+    if isinstance(budget, int | float):
+        words = f"{100 * budget:.2f} % of the pixels"
+    return [f"Equal budget: exactly {words}, for every row; controls have no other budget."]
+
+
+def _drop(context: Context) -> list[str]:
+    if context.layout is not OCCLUSION:
+        return []
+    return [
+        "Drop: by how much the true class's probability falls when the reserved pixels go, in"
+        " percentage points; more is better. It orders methods where accuracy cannot."
+    ]
+
+
+def _preset(context: Context) -> list[str]:
+    plan = context.plan
+    versions = ", ".join(f"{k} {v}" for k, v in sorted(plan.get("versions", {}).items()))
+    made = f"Preset {plan.get('preset', 'none')}, {plan.get('precision', '?')} on"
+    made += f" {plan.get('device', '?')}" + (f" ({versions})." if versions else ".")
+    changed = plan.get("deviations", [])
+    other = f"Other than in the paper: {'; '.join(changed)}." if changed else ""
+    return [made, other or "The settings are the paper's."]
+
+
+def _by(context: Context, key: str) -> str:
+    """'minmax (CAM, VBP); none (VINet)': the methods under each word of the plan's column."""
+    found: dict[str, list[str]] = {}
+    for row in context.rows:
+        if row.get(key):
+            found.setdefault(row[key], []).append(row["title"])
+    return "; ".join(f"{word} ({', '.join(titles)})" for word, titles in found.items())
+
+
+def _policies(context: Context) -> list[str]:
+    scaling, explains = _by(context, "scaling"), _by(context, "explains")
+    notes = [f"Scaling of the maps before the threshold: {scaling}."] if scaling else []
+    return notes + ([f"Network that is explained: {explains}."] if explains else [])
+
+
+def _yardstick(context: Context) -> str | tuple[str, float]:
+    """The words of the rule, and the accuracy above which masks alone are suspect."""
+    for row in context.rows:
+        mean = context.figures.mean(row, _MASKS) if row["kind"] == "oracle" else None
+        if mean is not None:
+            points, whose = 100 * OVER_OUTLINE, f"{row['title']}'s ({100 * mean:.2f} %)"
+            return f"more than {points:.0f} points above the {whose}", mean + OVER_OUTLINE
+    found = [context.figures.mean(r, _ACCURACY) for r in context.rows if r["name"] == "majority"]
+    share = found[0] if found and found[0] is not None else context.data.get("majority")
+    if share is None:
+        return "there is neither an outline nor a majority to measure it by"
+    points, whose = 100 * OVER_MAJORITY, f"majority's ({100 * share:.2f} %; there is no outline)"
+    return f"more than {points:.0f} points above the {whose}", share + OVER_MAJORITY
+
+
+def _masks_alone(context: Context) -> list[str]:
+    """Rong et al. 2022: does the mask's shape alone give the class away?"""
+    methods = [row for row in context.rows if row["kind"] == "method"]
+    means = [(row["title"], context.figures.mean(row, _MASKS)) for row in methods]
+    found = [(title, mean) for title, mean in means if mean is not None]
+    if not found:
+        return []
+    words = "Masks alone: a network that saw only the shape of the mask"
+    yardstick = _yardstick(context)
+    if isinstance(yardstick, str):
+        return [f"{words}; {yardstick}."]
+    rule, bound = yardstick
+    over = [title for title, mean in found if round(mean - bound, 9) > 0]
+    return [
+        f"{words}. A method whose masks alone reach {rule} may be writing the class into its map."
+        f" Such methods here: {', '.join(over) or 'none'}."
+    ]
+
+
+def _collapsed(context: Context) -> list[str]:
+    named = context.shares(_COMMONEST, COLLAPSED)
+    if not named:
+        return []
+    return [
+        "Collapsed onto one class (the commonest prediction holds more than"
+        f" {100 * COLLAPSED:.0f} % of the pictures): accuracy is no order of quality: {named}."
+    ]
+
+
+def _constant(context: Context) -> list[str]:
+    named = context.shares(_CONSTANT, 0.0)
+    return [f"Constant maps (nothing reserved), of the test pictures: {named}."] if named else []
+
+
+def _left_out(context: Context) -> list[str]:
+    others = "; ".join(f"fill {fill}, network {net}" for fill, net in context.figures.left_out)
+    return [f"In the records but not in this table: {others}."] if others else []
+
+
+def all_notes(context: Context) -> list[str]:
+    """The notes in the order of print: failures first, then what the figures mean."""
+    keep = context.layout is KEEP
+    made: list[Callable[[Context], list[str]]] = [_failures, _missing, _collapsed]
+    made += [_masks_alone, _constant] if keep else [_drop]
+    made += [_data, _majority, _seeds_and_intervals, _threshold, _budget]
+    made += [_policies, _preset, _left_out]
+    return [note for make in made for note in make(context)]
+
+
+def all_warnings(context: Context) -> list[str]:
+    """What makes the figures untrustworthy; printed in red."""
+    warnings = []
+    if not context.data.get("patients_known", True):
+        warnings.append("patients unknown: slices of one patient may stand on both sides")
+    if context.data.get("split_by") == "slice":
+        warnings.append(
+            "split by slice: slices of one patient stand on both sides, so accuracy is inflated"
+        )
+    return warnings

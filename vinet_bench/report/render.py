@@ -1,0 +1,163 @@
+"""A table as LaTeX or Markdown, and a run's figures as CSV."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from vinet_bench.report import paper
+from vinet_bench.report.figures import Figures, PlanRow, estimate
+from vinet_bench.report.layout import LAYOUTS, Layout
+from vinet_bench.report.table import Table
+from vinet_bench.store import Run
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    '"': "''",
+} | {mark: f"\\{mark}" for mark in "{}_%&#$"}
+_MARKDOWN = {mark: f"\\{mark}" for mark in "\\`*_|~$#"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def tex(text: str) -> str:
+    r"""Any text as LaTeX.
+
+    >>> print(tex("a_b&c%"))
+    a\_b\&c\%
+    """
+    escaped = "".join(_TEX.get(mark, mark) for mark in " ".join(text.split()))
+    negative = re.sub(r"(?<![\w.)-])-(?=\d)", "$-$", escaped)
+    return f"{{}}{negative}" if negative[:1] in ("[", "*") else negative
+
+
+def markdown(text: str) -> str:
+    r"""Any text as GitHub's Markdown.
+
+    >>> print(markdown("a_b|c"))
+    a\_b\|c
+    """
+    escaped = "".join(_MARKDOWN.get(mark, mark) for mark in " ".join(text.split()))
+    return escaped.replace("](", "]\\(")
+
+
+_ESCAPES = {"tex": tex, "md": markdown}
+
+
+@cache
+def _environment(ending: str) -> Environment:
+    """Templates with << >> and <% %>, since LaTeX is full of braces; all output is escaped."""
+    escape = _ESCAPES[ending]
+
+    def finalize(value: Any) -> str:
+        return str(value) if isinstance(value, Markup) else escape(str(value))
+
+    return Environment(
+        loader=PackageLoader("vinet_bench.report"),
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        undefined=StrictUndefined,
+        finalize=finalize,
+        keep_trailing_newline=True,
+    )
+
+
+def _heads(table: Table) -> list[list[str]]:
+    """The headings on two lines, so that columns are no wider than their figures."""
+    pairs = [_halves(column.heading) for column in table.columns]
+    lines = [["", *(top for top, _ in pairs)], ["Method", *(low for _, low in pairs)]]
+    return lines if any(lines[0]) else lines[1:]
+
+
+def _halves(heading: str) -> tuple[str, str]:
+    """The heading's words on two lines; % stays with its word.
+
+    >>> _halves("Masks alone %"), _halves("Drop at equal budget"), _halves("Reserved %")
+    (('Masks', 'alone %'), ('Drop at', 'equal budget'), ('', 'Reserved %'))
+    """
+    words = heading.replace(" %", "\0%").split(" ")
+    half = len(words) // 2
+    top, low = (" ".join(part).replace("\0", " ") for part in (words[:half], words[half:]))
+    return top, low
+
+
+def to_tex(table: Table) -> str:
+    """A table environment with booktabs, to be read by \\input."""
+    label = {layout.name: layout.protocol for layout in LAYOUTS}[table.name]
+    template = _environment("tex").get_template("table.tex")
+    return template.render(table=table, heads=_heads(table), label=label)
+
+
+def _grid(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Escaped cells of one width a column, with the line that Markdown wants under the first."""
+    cells = [[markdown(cell) for cell in line] for line in lines]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    rule = [("-" * w if i == 0 else "-" * (w - 1) + ":") for i, w in enumerate(widths)]
+    padded = [
+        [
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in cells
+    ]
+    return [padded[0], rule, *padded[1:]]
+
+
+def to_markdown(table: Table) -> str:
+    """The table, its notes, and the paper's own figures in a table of their own."""
+    lines: list[list[str]] = [["Method", *(column.heading for column in table.columns)]]
+    for _, rows in table.blocks():
+        lines += [[row.title, *row.cells] for row in rows]
+    name, values = paper.TABLES[table.name]
+    beside = {"title": paper.TITLE, "name": name, "source": paper.SOURCE}
+    template = _environment("md").get_template("table.md")
+    return template.render(
+        table=table, grid=_grid(lines), paper=beside | {"grid": _grid([paper.HEADINGS, *values])}
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{round(value, 6) + 0.0:.6f}"
+
+
+def _line(layout: Layout, figures: Figures, row: PlanRow) -> dict[str, str]:
+    line = {"method": row["name"], "kind": row["kind"]}
+    seeds: set[int] = set()
+    for figure in layout.figures:
+        values = figures.values(row, figure)
+        seeds |= set(values)
+        found = estimate(list(values.values())) if values else None
+        line[figure.key] = _number(found.mean if found else None)
+        line[f"{figure.key}_ci"] = _number(found.half if found else None)
+    line["seeds"] = " ".join(map(str, sorted(seeds)))
+    line["pictures"] = str(figures.pictures(row) or "")
+    line["error"] = "; ".join(f"{f.where} seed {f.seed}: {f.reason}" for f in figures.failures(row))
+    return line
+
+
+def to_csv(run: Run, table: Table) -> str:
+    """One line a row, shares (not percent), means over seeds; _ci is the 95 % half width."""
+    layout = next(layout for layout in LAYOUTS if layout.name == table.name)
+    figures = Figures(run.records, layout.protocol)
+    keys = [key for f in layout.figures for key in (f.key, f"{f.key}_ci")]
+    text = io.StringIO()
+    columns = ["method", "kind", "seeds", "pictures", *keys, "error"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_line(layout, figures, row) for row in run.plan.get("rows", []))
+    return text.getvalue()

@@ -1,0 +1,44 @@
+"""A finished table: plain text, ready for any printer."""
+
+from dataclasses import dataclass, field
+from itertools import groupby
+
+ABSENT = "–"
+_BLOCKS = {"reference": "References", "method": "Methods"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of figures; the method's name is not one of them."""
+
+    key: str
+    heading: str
+    digits: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's row; its cells stand under the table's columns, one each."""
+
+    name: str
+    title: str
+    kind: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is printed: unescaped text throughout."""
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def blocks(self) -> list[tuple[str, list[Row]]]:
+        """The rows between two rules, with the block's heading."""
+        found = groupby(self.rows, lambda r: _BLOCKS.get(r.kind, "Controls and oracle"))
+        return [(heading, list(rows)) for heading, rows in found]

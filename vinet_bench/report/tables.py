@@ -1,0 +1,88 @@
+"""A run's records as Table I and Table II."""
+
+from collections.abc import Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from vinet_bench.report.figures import Figures, PlanRow, estimate
+from vinet_bench.report.layout import LAYOUTS, Figure, Layout
+from vinet_bench.report.notes import Context, all_notes, all_warnings, reasons
+from vinet_bench.report.table import ABSENT, Column, Row, Table
+from vinet_bench.store import Run
+
+_NETWORKS = {"resnet18": "ResNet-18"}
+_FILLS = {"zero": "set to zero"}
+
+
+def percent(share: float, digits: int) -> str:
+    """A share in percent; halves go to the even digit, so S and 1 - S add up to 100.
+
+    >>> percent(0.02375, 2), percent(1 - 0.02375, 2)
+    ('2.38', '97.62')
+    """
+    exact = Decimal(f"{100 * share:.9f}")
+    return str(exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN) + 0)
+
+
+def _bracket(figures: Figures, row: PlanRow, figure: Figure) -> str:
+    """The bootstrap interval of a single seed, if it is recorded."""
+    ends = [
+        figures.mean(row, Figure("", f"{figure.metric}_{end}", equal=figure.equal))
+        for end in ("low", "high")
+    ]
+    texts = [percent(e, figure.digits) for e in ends if e is not None]
+    return f" [{', '.join(texts)}]" if len(texts) == 2 else ""
+
+
+def _cell(context: Context, row: PlanRow, figure: Figure) -> str:
+    figures = context.figures
+    values = list(figures.values(row, figure).values())
+    if not values:
+        failed = figures.failures(row, figure)
+        return f"failed ({context.reasons[failed[0].reason]})" if failed else ABSENT
+    found = estimate(values)
+    mean = percent(found.mean, figure.digits)
+    if found.half is None:
+        return mean + (_bracket(figures, row, figure) if figure.interval else "")
+    if row["kind"] == "reference" and len(set(values)) == 1:
+        return mean  # the same by definition, not by luck: no interval
+    return f"{mean} ± {percent(found.half, figure.digits)}"
+
+
+def _shown(layout: Layout, figures: Figures, rows: Sequence[PlanRow]) -> list[Figure]:
+    """The printed figures, without those that no row has."""
+    return [
+        f
+        for f in layout.figures
+        if f.heading and (f.core or any(figures.values(row, f) for row in rows))
+    ]
+
+
+def _caption(layout: Layout, context: Context) -> str:
+    fill, network = context.figures.variants[0]
+    return layout.caption.format(
+        data=context.data.get("name", "unnamed data"),
+        network=_NETWORKS.get(network, network),
+        filled=_FILLS.get(fill, f"filled ({fill})"),
+    )
+
+
+def _table(layout: Layout, run: Run, figures: Figures) -> Table:
+    rows: list[PlanRow] = run.plan.get("rows", [])
+    shown = _shown(layout, figures, rows)
+    context = Context(run.plan, rows, layout, figures, reasons(figures, rows))
+    cells = {row["name"]: tuple(_cell(context, row, f) for f in shown) for row in rows}
+    return Table(
+        layout.name,
+        layout.title,
+        _caption(layout, context),
+        tuple(Column(f.key, f.heading, f.digits) for f in shown),
+        tuple(Row(r["name"], r["title"], r["kind"], cells[r["name"]]) for r in rows),
+        all_notes(context),
+        all_warnings(context),
+    )
+
+
+def tables(run: Run) -> dict[str, Table]:
+    """'table1' (keep-important) and 'table2' (occlusion); one without records is left out."""
+    found = ((layout, Figures(run.records, layout.protocol)) for layout in LAYOUTS)
+    return {layout.name: _table(layout, run, figures) for layout, figures in found if figures}

@@ -1,0 +1,83 @@
+"""Writes a run's tables, and finds the newest run."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from vinet_bench.errors import UserError, unknown_name
+from vinet_bench.report.render import to_csv, to_markdown, to_tex
+from vinet_bench.report.table import Table
+from vinet_bench.report.tables import tables
+from vinet_bench.store import DATABASE, Run, read_run
+
+FORMATS = ("tex", "csv", "md")
+FIRST_RUN = "vinet-bench run all"
+
+
+def _text(run: Run, table: Table, ending: str) -> str:
+    if ending == "csv":
+        return to_csv(run, table)
+    return to_tex(table) if ending == "tex" else to_markdown(table)
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: a reader never sees half a table."""
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8", newline="\n")
+        part.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another folder with --out"
+        ) from None
+    finally:
+        _forget(part)
+
+
+def _forget(part: Path) -> None:
+    try:
+        part.unlink(missing_ok=True)
+    except OSError:
+        return  # the folder itself is out of reach: nothing was left there
+
+
+def write_report(
+    run_folder: Path, out: Path | None = None, formats: Sequence[str] = FORMATS
+) -> list[Path]:
+    """table1 and table2 in each format, into `out` (the run's folder if None).
+
+    Raises UserError for an unknown format, a run without records, or a folder that cannot be
+    written.
+    """
+    for ending in formats:
+        if ending not in FORMATS:
+            raise unknown_name("format", ending, FORMATS)
+    run = read_run(run_folder)
+    made = tables(run)
+    if not made:
+        raise UserError(f"{run_folder} has no records for a table yet: run it to its end first")
+    texts = {
+        f"{t.name}.{ending}": _text(run, t, ending) for t in made.values() for ending in formats
+    }
+    folder = run_folder if out is None else out
+    for name, text in texts.items():
+        _write(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def newest_run(results: Path = Path("results")) -> Path:
+    """The folder below `results` (or itself) whose database was modified last.
+
+    Raises UserError with the command of a first run if there is none.
+    """
+    found = sorted(results.rglob(DATABASE)) if results.is_dir() else []
+    if not found:
+        raise UserError(f"no run below {results}: make one with `{FIRST_RUN}`")
+    return max(found, key=_modified).parent
+
+
+def _modified(database: Path) -> int:
+    """A write ahead log is newer than the database that it belongs to."""
+    beside = (database, database.with_name(f"{database.name}-wal"))
+    return max(path.stat().st_mtime_ns for path in beside if path.exists())

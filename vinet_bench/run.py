@@ -1,0 +1,189 @@
+"""Carries out a plan: cells in, records out; what is in the store is not computed again."""
+
+import platform
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vinet_bench.data import load_data
+from vinet_bench.data.dataset import PARTS, SliceDataset
+from vinet_bench.data.splits import Split, majority_share, split_slices
+from vinet_bench.errors import CellError, UserError, unknown_name
+from vinet_bench.methods import method
+from vinet_bench.plan import Plan
+from vinet_bench.presets import deviations
+from vinet_bench.progress import Progress, Silent
+from vinet_bench.protocols import EvalProtocol, protocol
+from vinet_bench.records import Cell, Record, key_of
+from vinet_bench.store import Store
+from vinet_bench.training import Machine
+from vinet_bench.workshop import Workshop
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many cells were made now, were there already, and failed."""
+
+    folder: Path
+    made: int
+    found: int
+    failed: tuple[str, ...]
+
+
+def choose_machine(device: str, precision: str) -> Machine:
+    """Where to run. device 'auto', 'cpu' or 'cuda'. Raises UserError if there is none."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise unknown_name("device", device, ("auto", "cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this machine shows torch no GPU; use --device cpu")
+    name = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    return Machine(torch.device(name), _bfloat16(name, precision))
+
+
+def _bfloat16(device: str, precision: str) -> bool:
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    # Where the processor has no such instructions bfloat16 is emulated and slower than float32.
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_tile", "bf16"))
+
+
+def default_folder(plan: Plan) -> Path:
+    """results/<data>-<preset>."""
+    return Path("results") / f"{Path(plan.data).resolve().name or 'data'}-{plan.preset}"
+
+
+def run(
+    protocol_names: Sequence[str],
+    plan: Plan,
+    folder: Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Runs protocols into a run's folder (default: results/<data>-<preset>).
+
+    Raises UserError for bad input, before anything is written. A cell that fails is a record with
+    its reason, and the others go on.
+    """
+    chosen = [protocol(name) for name in protocol_names]
+    machine = choose_machine(device, plan.settings.precision)
+    data = load_data(plan)
+    plan = _with_possible_methods(plan, data)
+    wanted = plan.settings.split
+    split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
+    store = Store(folder or default_folder(plan))
+    try:
+        shop = Workshop(plan, data, split, store, machine, progress or Silent())
+        return _carry_out(chosen, shop, describe(plan, data, split, machine))
+    finally:
+        store.close()
+
+
+def _with_possible_methods(plan: Plan, data: SliceDataset) -> Plan:
+    """Leaves out of the default rows what needs masks that the data set does not have."""
+    if data.evidence is not None:
+        return plan
+    oracles = [name for name in plan.methods if method(name).info.kind == "oracle"]
+    if plan.methods_given and oracles:
+        raise UserError(f"--methods {oracles[0]}: the data set {data.name} has no masks")
+    return plan.model_copy(
+        update={"methods": tuple(name for name in plan.methods if name not in oracles)}
+    )
+
+
+def _carry_out(
+    chosen: Sequence[EvalProtocol], shop: Workshop, description: dict[str, Any]
+) -> Outcome:
+    plan_id = key_of(shop.plan.identity() | {"data": shop.data.fingerprint})
+    shop.store.start(plan_id, description, time.time())
+    cells = [(p, cell) for p in chosen for cell in p.cells(shop.plan)]
+    made, found, failed = 0, 0, []
+    with shop.progress.step("cells", len(cells)) as advance:
+        for how, cell in cells:
+            key = shop.cell_key(cell)
+            if shop.store.has(key):
+                shop.store.adopt(plan_id, key)
+                found += 1
+            else:
+                records = _attempt(how, cell, shop)
+                shop.store.add(plan_id, key, cell, records)
+                made += 1
+                failed += [f"{cell.title}: {r.error}" for r in records if r.error]
+            advance()
+    return Outcome(shop.store.folder, made, found, tuple(failed))
+
+
+def _attempt(how: EvalProtocol, cell: Cell, shop: Workshop) -> list[Record]:
+    """The cell's records with their time, or one that says why there are none."""
+    start = time.perf_counter()
+    try:
+        records = list(how.run(cell, shop))
+    except Exception as error:
+        records = [Record(cell, "failed", None, error=_reason(error))]
+    seconds = time.perf_counter() - start
+    return [
+        Record(cell, r.metric, r.value, r.n, seconds, r.version, r.error) for r in records
+    ]
+
+
+def _reason(error: Exception) -> str:
+    """One line; for a fault inside a method also where it happened."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, CellError | UserError):
+        return text
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno})"
+
+
+def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> dict[str, Any]:
+    """The plan as a report needs it: rows in their order, data, versions, deviations."""
+    parts = split.parts()
+    return {
+        "preset": plan.preset,
+        "seeds": list(plan.seeds),
+        "threshold": plan.threshold,
+        "precision": "bfloat16" if machine.bfloat16 else "float32",
+        "device": machine.device.type,
+        "versions": _versions(),
+        "deviations": deviations(plan.settings),
+        "settings": plan.settings.model_dump(mode="json"),
+        "rows": _rows(plan),
+        "data": {
+            "name": data.name,
+            "slices": len(data),
+            "patients": len(np.unique(data.patients)),
+            "patients_known": data.patients_known,
+            "parts": {name: len(parts[name]) for name in PARTS},
+            "class_names": list(data.class_names),
+            "majority": majority_share(data.labels),
+            "notes": list(data.notes),
+            "fingerprint": data.fingerprint,
+            "split_by": plan.settings.split.by,
+        },
+    }
+
+
+def _versions() -> dict[str, str]:
+    names = ("vinet-bench", "torch", "timm", "captum", "grad-cam", "zennit", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def _rows(plan: Plan) -> list[dict[str, str]]:
+    infos = [method(name).info for name in plan.methods]
+    infos.sort(key=lambda info: info.kind != "method")  # stable: methods, then controls
+    references = [("original", "Original"), ("majority", "Majority")]
+    rows = [{"name": n, "title": t, "kind": "reference", "explains": "", "scaling": ""}
+            for n, t in references]
+    return rows + [
+        {k: getattr(info, k) for k in ("name", "title", "kind", "explains", "scaling")}
+        for info in infos
+    ]

@@ -1,0 +1,121 @@
+"""What a user can ask for: settings, presets, and the plan they make together."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vinet_bench.data.phantom import PhantomSettings
+from vinet_bench.errors import UserError, unknown_name
+
+
+class Frozen(BaseModel):
+    """Settings cannot change under way, and a mistyped name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Training(Frozen):
+    """How one network is trained (Adam, betas 0.9 / 0.999)."""
+
+    epochs: int = Field(100, ge=1, description="passes over the training part")
+    batch: int = Field(8, ge=2, description="pictures a step")
+    learning_rate: float = Field(1e-4, gt=0, description="the peak rate")
+    schedule: Literal["constant", "one-cycle"] = Field(
+        "constant", description="one-cycle warms up and anneals (Smith 2018); short runs need it"
+    )
+    flips: bool = Field(False, description="random horizontal and vertical flips")
+    width: float = Field(1.0, gt=0, le=4, description="channels, as a share of the standard net's")
+
+
+class VINetTraining(Training):
+    """VINet: its two networks, Eq. 6's a, and how it is reached."""
+
+    importance: str = Field("deeplabv3plus", description="importance network")
+    classifier: str = Field("seresnet50", description="classifier")
+    alpha: float = Field(0.25, ge=0, description="a of Eq. 6 (0.25 in the paper's experiments)")
+    ramp: float = Field(
+        0.0, ge=0, le=1, description="share of the epochs over which a rises from 0"
+    )
+    shift: float = Field(
+        0.0, description="added to M0 before Eq. 1; the released code adds 20 (keep everything)"
+    )
+    destruction: Literal["multi", "single"] = Field(
+        "multi", description="multi: the input and after every downsampling; single: the input"
+    )
+    antialias: bool = Field(False, description="antialias M when it is resized")
+
+
+class Split(Frozen):
+    """How slices are shared out; patients are never on two sides unless by=slice."""
+
+    by: Literal["patient", "slice"] = "patient"
+    validation: float = Field(0.1, gt=0, lt=0.5, description="share of the slices")
+    test: float = Field(0.2, gt=0, lt=0.8, description="share of the slices")
+    seed: int = Field(0, ge=0)
+
+
+class Settings(Frozen):
+    """Everything that --set can change and a preset fixes."""
+
+    phantom: PhantomSettings = PhantomSettings()
+    split: Split = Split()
+    size: int = Field(128, ge=16, le=1024, description="side of the pictures in pixels")
+    vinet: VINetTraining = VINetTraining()
+    explained: Training = Field(Training(), description="the VGG-16 that CAM, VBP, LRP... explain")
+    retrain: Training = Field(Training(), description="the ResNet-18 of the protocols")
+    mask_size: int = Field(
+        128, ge=16, le=1024, description="side at which the mask-only networks see masks"
+    )
+    ig_steps: int = Field(50, ge=2, description="steps of integrated gradients")
+    control_budget: Literal["vinet"] | float = Field(
+        "vinet", description="share of pixels that the controls reserve, or vinet for VINet's S"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 in training where the hardware has it"
+    )
+
+
+
+def _flat(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    names: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            names |= _flat(inner, f"{prefix}{name}.")
+        else:
+            names[prefix + name] = field.description or ""
+    return names
+
+
+def setting_names() -> dict[str, str]:
+    """Every key of --set with its description; the pictures' size has one key, not two."""
+    return {k: about for k, about in _flat(Settings).items() if k != "phantom.size"}
+
+
+def with_changes(settings: Settings, changes: list[str]) -> Settings:
+    """The settings with `key=value` texts applied.
+
+    Raises UserError for an unknown key, a value that does not fit, or text without '='.
+    """
+    tree = settings.model_dump()
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise UserError(f"--set {change}: write it as key=value, e.g. --set vinet.alpha=1")
+        if key not in setting_names():
+            raise unknown_name("setting", key, setting_names())
+        *sections, name = key.split(".")
+        branch: dict[str, Any] = tree
+        for section in sections:
+            branch = branch[section]
+        branch[name] = None if value in ("none", "None") else value
+    return _validated(tree)
+
+
+def _validated(tree: dict[str, Any]) -> Settings:
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"] if isinstance(p, str))
+        raise UserError(f"--set {where}={first['input']}: {first['msg']}") from None

@@ -1,0 +1,190 @@
+"""A run's folder: records in SQLite, arrays in safetensors, and what is done already.
+
+Every write is a transaction or a rename, so a killed run leaves whole cells or none.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from vinet_bench.errors import UserError
+from vinet_bench.records import Cell, Record
+
+DATABASE = "records.sqlite"
+SCHEMA_VERSION = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS plans (id TEXT PRIMARY KEY, plan TEXT NOT NULL, used REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, cell TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS records (key TEXT NOT NULL REFERENCES cells(key), metric TEXT NOT NULL,
+    value REAL, n INTEGER NOT NULL, seconds REAL NOT NULL, version TEXT NOT NULL,
+    error TEXT NOT NULL, PRIMARY KEY (key, metric));
+CREATE TABLE IF NOT EXISTS plan_cells (plan TEXT NOT NULL REFERENCES plans(id),
+    key TEXT NOT NULL REFERENCES cells(key), PRIMARY KEY (plan, key));
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a report is made from: the plan as it was carried out, and its records."""
+
+    folder: Path
+    plan: dict[str, Any]
+    records: tuple[Record, ...]
+
+
+class Store:
+    """The store of one run's folder (created if missing).
+
+    Raises UserError if the folder cannot be written or was made by a newer version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            (folder / "artefacts").mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            self._db = sqlite3.connect(folder / DATABASE, timeout=60)
+            self._check_version()
+            self._db.executescript(_TABLES)
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"cannot write the run's folder {folder}: {reason}; choose another with --out"
+            ) from None
+
+    def _check_version(self) -> None:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found > SCHEMA_VERSION:
+            raise UserError(f"{self.folder} was written by a newer vinet-bench: update this one")
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _sweep(self) -> None:
+        """Removes what processes that no longer live left half-written."""
+        for leftover in self.folder.glob("artefacts/*/*.part-*"):
+            if not _alive(int(leftover.suffix.removeprefix(".part-"))):
+                leftover.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._db.close()
+
+    # -- records
+
+    def start(self, plan_id: str, plan: Mapping[str, Any], now: float) -> None:
+        """Notes that this plan is the one being carried out."""
+        with self._db:
+            self._db.execute(
+                "INSERT INTO plans VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE"
+                " SET plan = excluded.plan, used = excluded.used",
+                (plan_id, json.dumps(plan, sort_keys=True), now),
+            )
+
+    def has(self, key: str) -> bool:
+        """True if the cell is finished; a failed cell is not, and is tried again."""
+        rows = self._db.execute("SELECT error FROM records WHERE key = ?", (key,)).fetchall()
+        return bool(rows) and not any(error for (error,) in rows)
+
+    def add(self, plan_id: str, key: str, cell: Cell, records: Iterable[Record]) -> None:
+        """Writes a finished cell, whole, and takes it into the plan."""
+        rows = [(key, r.metric, r.value, r.n, r.seconds, r.version, r.error) for r in records]
+        with self._db:
+            self._db.execute(
+                "INSERT OR IGNORE INTO cells VALUES (?, ?)",
+                (key, json.dumps(asdict(cell), sort_keys=True)),
+            )
+            self._db.execute("DELETE FROM records WHERE key = ?", (key,))
+            self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.execute("INSERT OR IGNORE INTO plan_cells VALUES (?, ?)", (plan_id, key))
+
+    def adopt(self, plan_id: str, key: str) -> None:
+        """Takes a cell that another plan finished into this one."""
+        with self._db:
+            self._db.execute("INSERT OR IGNORE INTO plan_cells VALUES (?, ?)", (plan_id, key))
+
+    def metrics(self, key: str) -> dict[str, float | None]:
+        """The figures of a finished cell by metric."""
+        rows = self._db.execute("SELECT metric, value FROM records WHERE key = ?", (key,))
+        return dict(rows.fetchall())
+
+    # -- artefacts
+
+    def artefact(self, kind: str, key: str) -> Path:
+        return self.folder / "artefacts" / kind / f"{key}.safetensors"
+
+    def load(self, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
+        """The named arrays, or None if there are none or the file does not read."""
+        path = self.artefact(kind, key)
+        if not path.exists():
+            return None
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError):
+            return None
+
+    def save(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Writes named arrays beside their place and moves them there when they are whole."""
+        path = self.artefact(kind, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(path) as part:
+            save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, part)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def read_run(folder: Path) -> Run:
+    """The newest plan of a run's folder with its records; never writes.
+
+    Raises UserError if the folder holds no run.
+    """
+    path = folder / DATABASE
+    if not path.is_file():
+        raise UserError(f"{folder} holds no run (no {DATABASE}): give the folder of --out")
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            return _newest(folder, db)
+    except sqlite3.Error as error:
+        raise UserError(f"{path} does not read as a store: {error}") from None
+
+
+def _newest(folder: Path, db: sqlite3.Connection) -> Run:
+    found = db.execute("SELECT id, plan FROM plans ORDER BY used DESC LIMIT 1").fetchone()
+    if found is None:
+        raise UserError(f"{folder} holds a run without a plan: run it again")
+    rows = db.execute(
+        "SELECT cell, metric, value, n, seconds, version, error FROM plan_cells"
+        " JOIN cells USING (key) JOIN records USING (key) WHERE plan = ? ORDER BY cell, metric",
+        (found[0],),
+    )
+    known = {f.name for f in fields(Cell)}
+    records = tuple(
+        Record(Cell(**{k: v for k, v in json.loads(cell).items() if k in known}), *rest)
+        for cell, *rest in rows
+    )
+    return Run(folder, json.loads(found[1]), records)

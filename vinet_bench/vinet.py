@@ -1,0 +1,189 @@
+"""VINet (Gu et al. 2020, doi 10.1109/TMM.2020.2971170), Eq. 1 to 8 and nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from vinet_bench.hooks import evaluating, output_hooks
+
+DELTA = 1e-8  # d of Eq. 3
+
+
+def normalized_softplus(m0: Tensor, shift: float = 0.0) -> Tensor:
+    """Importance from the last convolution's output (Eq. 1, 2): softplus over its maximum.
+
+    m0 (B, 1, H, W) -> (B, 1, H, W) float32 in (0, 1], whose maximum is 1 in every sample.
+    """
+    x = m0.float() + shift
+    # In logarithms, since softplus underflows where M0 is far below 0 and 0 / 0 would follow;
+    # there ln(softplus(x)) is x to within float32.
+    low = -20.0
+    log = torch.where(x > low, F.softplus(x.clamp(min=low)).log(), x)
+    return (log - log.amax(dim=(1, 2, 3), keepdim=True)).exp()
+
+
+def destroy(p: Tensor, m: Tensor, noise: Tensor, antialias: bool = False) -> Tensor:
+    """Irrelevant-feature destruction (Eq. 3 to 5, collapsed to one pass).
+
+    p (B, C, h, w) features, m (B, 1, H, W) importance, noise (B, C, h, w) from U[0, 1)
+    -> (B, C, h, w) in p's type. Computed in float32 also inside autocast.
+    """
+    with torch.autocast(p.device.type, enabled=False):
+        x = p.float()
+        m = resize_map(m.float(), x.shape[-2:], antialias)
+        low = x.amin(dim=(2, 3), keepdim=True)
+        reach = x.amax(dim=(2, 3), keepdim=True) - low + DELTA
+        return torch.lerp(torch.addcmul(low, reach, noise), x, m).to(p.dtype)
+
+
+def resize_map(m: Tensor, size: Sequence[int], antialias: bool = False) -> Tensor:
+    """The map at another size, bilinear. (B, 1, H, W) -> (B, 1, *size)."""
+    if tuple(m.shape[-2:]) == tuple(size):
+        return m
+    return F.interpolate(
+        m, size=tuple(size), mode="bilinear", align_corners=False, antialias=antialias
+    )
+
+
+class Losses(NamedTuple):
+    """The total of Eq. 6 and its two parts, each a scalar."""
+
+    total: Tensor
+    classification: Tensor
+    importance: Tensor
+
+
+def vinet_loss(logits: Tensor, labels: Tensor, m: Tensor, alpha: float = 0.25) -> Losses:
+    """Cross entropy plus alpha times the mean of the map (Eq. 6 to 8).
+
+    logits (B, K), labels (B,), m (B, 1, H, W).
+    """
+    classification = F.cross_entropy(logits.float(), labels)
+    importance = m.mean()
+    return Losses(classification + alpha * importance, classification, importance)
+
+
+def uniform_noise(like: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
+    """N of Eq. 4, float32, fresh for every element; one generator, or one for each sample."""
+    if isinstance(generators, Generator):
+        return torch.rand(like.shape, generator=generators, device=like.device)
+    draws = [torch.rand(like.shape[1:], generator=g, device=like.device) for g in generators]
+    return torch.stack(draws)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in a network: a module's output, at its n-th call within one forward pass."""
+
+    module: str
+    call: int
+    size: tuple[int, int]
+
+
+def downsampling_points(model: nn.Module, example: Tensor) -> tuple[Point, ...]:
+    """The places in a classifier at which the resolution has dropped, found by one forward pass.
+
+    A place counts only if **every** path from the input to the logits goes through it: after the
+    residual sum or the concatenation, never inside a branch, whose skip would carry the destroyed
+    information on. Maps of 1 x 1 (after global pooling) hold no places and are left alone.
+    example (B, C, H, W), only its shape matters.
+    """
+    seen: list[tuple[Point, Any]] = []
+
+    def note(name: str, call: int, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and output.grad_fn is not None:
+            seen.append((Point(name, call, (output.shape[2], output.shape[3])), output.grad_fn))
+
+    names = [name for name, _ in model.named_modules() if name]
+    with torch.enable_grad(), evaluating(model), output_hooks(model, note, names):
+        # The clone gives the input a graph node of its own, told from the parameters'.
+        source = example.detach().requires_grad_().clone()
+        logits = model(source)
+    # By node, so that of the modules that hand the same tensor on, the outermost, last, stands.
+    outermost = {node: point for point, node in seen}
+    points: list[Point] = []
+    size = (example.shape[2], example.shape[3])
+    for node, point in outermost.items():
+        # An unpadded convolution crops a pixel or two; that is no drop in resolution.
+        dropped = min(point.size[0] / size[0], point.size[1] / size[1]) < 0.75
+        if dropped and point.size != (1, 1) and _cuts(logits.grad_fn, source.grad_fn, node):
+            points.append(point)
+            size = point.size
+    return tuple(points)
+
+
+def _cuts(sink: Any, source: Any, node: Any) -> bool:
+    """True if no path of the autograd graph leads from sink to source without node."""
+    stack, visited = [sink], {node, None}
+    while stack:
+        current = stack.pop()
+        if current in visited:
+            continue
+        if current is source:
+            return False
+        visited.add(current)
+        stack.extend(parent for parent, _ in current.next_functions)
+    return True
+
+
+class VINetOutput(NamedTuple):
+    """logits (B, K) and the importance map M (B, 1, H, W) in (0, 1]."""
+
+    logits: Tensor
+    map: Tensor
+
+
+class VINet(nn.Module):
+    """An importance network and a classifier trained together (Gu et al. 2020, Sec. III).
+
+    importance: (B, C, H, W) -> (B, 1, H, W). classifier: (B, C, H, W) -> (B, K), any; where it
+    lowers the resolution is found with one forward pass of `example`.
+    multi_scale: destruction acts on the input and at each of these places; otherwise on the input.
+    shift: added to M0 before Eq. 1 (the authors' released code adds 20, so that training starts
+    from "keep everything"; the paper does not say so).
+    """
+
+    def __init__(
+        self,
+        importance: nn.Module,
+        classifier: nn.Module,
+        example: Tensor,
+        multi_scale: bool = True,
+        shift: float = 0.0,
+        antialias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.importance = importance
+        self.classifier = classifier
+        self.shift = shift
+        self.antialias = antialias
+        self.points = downsampling_points(classifier, example) if multi_scale else ()
+
+    def importance_map(self, images: Tensor) -> Tensor:
+        """M of Eq. 1. (B, C, H, W) -> (B, 1, H, W)."""
+        return normalized_softplus(self.importance(images), self.shift)
+
+    def forward(self, images: Tensor, generators: Generator | Sequence[Generator]) -> VINetOutput:
+        """Noise is on in training and at test time, as in the released code, so it needs a seed."""
+        m = self.importance_map(images)
+        return VINetOutput(self.classify(images, m, generators), m)
+
+    def classify(
+        self, images: Tensor, m: Tensor, generators: Generator | Sequence[Generator]
+    ) -> Tensor:
+        """The classifier's logits (B, K) with everything that m calls irrelevant destroyed."""
+        places = {(p.module, p.call) for p in self.points}
+
+        def destroyed(features: Tensor) -> Tensor:
+            return destroy(features, m, uniform_noise(features, generators), self.antialias)
+
+        def hook(name: str, call: int, output: Any) -> Any:
+            return destroyed(output) if (name, call) in places else None
+
+        with output_hooks(self.classifier, hook, [p.module for p in self.points]):
+            logits: Tensor = self.classifier(destroyed(images))
+        return logits

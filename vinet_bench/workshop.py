@@ -1,0 +1,331 @@
+"""Makes, or loads, what a cell needs: data, trained networks, maps; kept by what determines them."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vinet_bench import __version__
+from vinet_bench.data.dataset import PARTS, SliceDataset
+from vinet_bench.data.splits import Split
+from vinet_bench.errors import CellError
+from vinet_bench.masks import fraction, reserved, scale, top_k
+from vinet_bench.methods import MethodInfo, method
+from vinet_bench.networks import build_classifier, build_importance
+from vinet_bench.plan import Plan
+from vinet_bench.progress import Progress
+from vinet_bench.records import Cell, key_of
+from vinet_bench.seeds import picture_generators
+from vinet_bench.settings import Settings, Training
+from vinet_bench.store import Store
+from vinet_bench.training import (
+    Classification,
+    Examples,
+    Fit,
+    Machine,
+    Task,
+    VINetTask,
+    fit,
+    predict,
+)
+from vinet_bench.vinet import VINet
+
+EXPLAIN_BATCH = 32
+
+
+def natural_budget(name: str) -> str:
+    """'threshold' (Eq. 9) for whatever has maps in [0, 1]; 'equal' for controls, which have none."""
+    return "equal" if method(name).info.kind == "control" else "threshold"
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """Test probabilities (N, K) of a retrained network, and how its training ended."""
+
+    probabilities: NDArray[np.float32]
+    convergence: dict[str, float]
+
+
+class Workshop:
+    """Everything that cells share in one run."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: SliceDataset,
+        split: Split,
+        store: Store,
+        machine: Machine,
+        progress: Progress,
+    ) -> None:
+        self.plan = plan
+        self.data = data
+        self.store = store
+        self.machine = machine
+        self.progress = progress
+        self._parts = {name: data.subset(split.part(name)) for name in PARTS}
+        self._examples = {
+            name: Examples(torch.from_numpy(part.images)[:, None], torch.from_numpy(part.labels))
+            for name, part in self._parts.items()
+        }
+        self._networks: dict[str, nn.Module] = {}
+
+    @property
+    def settings(self) -> Settings:
+        return self.plan.settings
+
+    def part(self, name: str) -> SliceDataset:
+        """'train', 'validation' or 'test'."""
+        return self._parts[name]
+
+    def examples(self, part: str) -> Examples:
+        return self._examples[part]
+
+    def cell_key(self, cell: Cell) -> str:
+        """A hash of all that can change the cell's figures."""
+        return key_of(asdict(cell) | self._context() | {"plan": self.plan.identity()})
+
+    def _context(self) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "bfloat16": self.machine.bfloat16,
+            "device": self.machine.device.type,
+            "data": self.data.fingerprint,
+            "split": key_of({n: p.ids.tolist() for n, p in self._parts.items()}),
+        }
+
+    # -- networks
+
+    def explained(self, kind: str, seed: int) -> nn.Module:
+        """The trained network that a method explains: 'vinet' or 'vgg16'; a control gets none."""
+        if kind == "nothing":
+            return nn.Identity()
+        if kind == "vinet":
+            vinet = self.settings.vinet
+            return self._trained("VINet", seed, vinet, self._new_vinet, _vinet_task(vinet))
+        explained = self.settings.explained
+        return self._trained(
+            "VGG-16", seed, explained, self._new_classifier("vgg16", explained), Classification()
+        )
+
+    def original(self, seed: int) -> nn.Module:
+        """The ResNet-18 trained on the untouched pictures."""
+        retrain = self.settings.retrain
+        return self._trained(
+            "Original", seed, retrain, self._new_classifier("resnet18", retrain), Classification()
+        )
+
+    def _trained(
+        self,
+        title: str,
+        seed: int,
+        training: Training,
+        build: Callable[[int], nn.Module],
+        task: Task,
+    ) -> nn.Module:
+        key = key_of(self._context() | {"network": title, "seed": seed} | training.model_dump())
+        if key in self._networks:
+            return self._networks[key]
+        model = build(seed)
+        stored = self.store.load("networks", key)
+        if stored is None:
+            self._fit(f"{title}, seed {seed}", model, task, self._examples, training, seed)
+            state = {k: v.cpu().numpy() for k, v in model.state_dict().items()}
+            self.store.save("networks", key, state)
+        else:
+            model.load_state_dict({k: torch.from_numpy(v) for k, v in stored.items()})
+        self._networks[key] = model.to(self.machine.device).eval().requires_grad_(False)
+        return model
+
+    def _new_classifier(self, name: str, training: Training) -> Callable[[int], nn.Module]:
+        return lambda seed: build_classifier(name, self.data.num_classes, seed, training.width)
+
+    def _new_vinet(self, seed: int) -> nn.Module:
+        wanted = self.settings.vinet
+        return VINet(
+            build_importance(wanted.importance, seed, wanted.width),
+            build_classifier(wanted.classifier, self.data.num_classes, seed, wanted.width),
+            example=self.examples("train").pictures(slice(0, 1)),
+            multi_scale=wanted.destruction == "multi",
+            shift=wanted.shift,
+            antialias=wanted.antialias,
+        )
+
+    def _fit(
+        self,
+        title: str,
+        model: nn.Module,
+        task: Task,
+        examples: Mapping[str, Examples],
+        training: Training,
+        seed: int,
+    ) -> Fit:
+        with self.progress.step(f"training {title}", training.epochs) as advance:
+            return fit(
+                model,
+                task,
+                examples["train"],
+                examples["validation"],
+                training,
+                seed,
+                self.machine,
+                advance,
+            )
+
+    def retrained(self, examples: Mapping[str, Examples], seed: int) -> Retrained:
+        """A ResNet-18 trained from scratch on these parts, scored on their test part.
+
+        The initialisation, the order of the batches and the schedule depend on the seed alone.
+        """
+        training = self.settings.retrain
+        inputs = {part: _content(e) for part, e in examples.items()}
+        key = key_of(self._context() | inputs | {"seed": seed} | training.model_dump())
+        stored = self.store.load("retrained", key)
+        if stored is None:
+            model = self._new_classifier("resnet18", training)(seed)
+            done = self._fit("ResNet-18", model, Classification(), examples, training, seed)
+            stored = {
+                "probabilities": predict(model, examples["test"].images, self.machine).numpy(),
+                "train_losses": np.array(done.train_losses),
+                "validation_losses": np.array(done.validation_losses),
+                "epoch": np.array(done.epoch),
+            }
+            self.store.save("retrained", key, stored)
+        convergence = {
+            "train_loss": float(stored["train_losses"][-1]),
+            "validation_loss": float(stored["validation_losses"].min()),
+        }
+        return Retrained(stored["probabilities"], convergence)
+
+    def original_probabilities(self, seed: int) -> NDArray[np.float32]:
+        """The original network's probabilities on the test part, (N, K)."""
+        return self.predict_original(seed, self.examples("test").images)
+
+    def predict_original(self, seed: int, images: Tensor) -> NDArray[np.float32]:
+        """The original network's probabilities for pictures as in Examples, (N, K)."""
+        return predict(self.original(seed), images, self.machine).numpy()
+
+    def keep_scores(self, cell: Cell, probabilities: NDArray[np.float32]) -> None:
+        """Stores each test picture's probabilities, in the order of the test part."""
+        self.store.save("scores", self.cell_key(cell), {"probabilities": probabilities})
+
+    # -- maps
+
+    def explained_probabilities(
+        self, name: str, seed: int, part: str
+    ) -> NDArray[np.float32] | None:
+        """The explained network's probabilities on a part, (N, K); None for a control."""
+        kind = method(name).info.explains
+        if kind == "nothing":
+            return None
+        model = self.explained(kind, seed)
+        return predict(model, self.examples(part).images, self.machine, seed).numpy()
+
+    def maps(self, name: str, seed: int, part: str) -> Tensor:
+        """Raw maps of a part, (N, H, W) float32, for the explained network's own predictions.
+
+        Raises CellError if a map is not finite or not of the picture's size.
+        """
+        key = self._maps_key(name, seed, part)
+        stored = self.store.load("maps", key)
+        if stored is None:
+            stored = {"maps": self._explain(name, seed, part).numpy()}
+            self.store.save("maps", key, stored)
+        return torch.from_numpy(stored["maps"])
+
+    def _maps_key(self, name: str, seed: int, part: str) -> str:
+        info = method(name).info
+        network = {"vinet": self.settings.vinet, "vgg16": self.settings.explained}
+        training = network[info.explains].model_dump() if info.explains in network else {}
+        return key_of(
+            self._context()
+            | {"method": name, "part": part, "seed": seed, "training": training}
+        )
+
+    def _explain(self, name: str, seed: int, part: str) -> Tensor:
+        chosen = method(name)
+        model = self.explained(chosen.info.explains, seed)
+        chosen.fit(model, self.data if chosen.info.kind == "oracle" else self.part("train"))
+        examples = self.examples(part)
+        probabilities = self.explained_probabilities(name, seed, part)
+        targets = (
+            torch.zeros(len(examples), dtype=torch.int64)
+            if probabilities is None
+            else torch.from_numpy(probabilities.argmax(axis=1))
+        )
+        batches = torch.arange(len(examples)).split(EXPLAIN_BATCH)
+        maps = []
+        with self.progress.step(f"{chosen.info.title} maps, {part}", len(batches)) as advance:
+            for batch in batches:
+                pictures = examples.pictures(batch).to(self.machine.device)
+                raw = chosen.explain(pictures, targets[batch].to(self.machine.device))
+                maps.append(_checked(chosen.info, raw, pictures))
+                advance()
+        return torch.cat(maps)
+
+    def masks(self, name: str, seed: int, part: str, budget: str) -> Tensor:
+        """The reserved pixels of a part, (N, H, W) bool.
+
+        budget 'threshold': Eq. 9 on the scaled maps; 'equal': exactly as many pixels a picture as
+        VINet reserves on average over the test part, ties broken by a shuffle of each picture's own.
+        """
+        maps = self.maps(name, seed, part)
+        if budget == "threshold":
+            return reserved(scale(maps, method(name).info.scaling), self.plan.threshold)
+        draws = picture_generators(self.examples(part).images, "ties", name)
+        return top_k(maps, self._equal_pixels(seed), draws)
+
+    def _equal_pixels(self, seed: int) -> int:
+        height, width = self.data.size
+        share = self.settings.control_budget
+        if share == "vinet":
+            share = fraction(self.masks("vinet", seed, "test", "threshold"))
+        return round(float(share) * height * width)
+
+    def constant_share(self, name: str, seed: int, part: str) -> float:
+        """The share of a part's raw maps that have one value only."""
+        maps = self.maps(name, seed, part).flatten(1)
+        return (maps.amax(dim=1) == maps.amin(dim=1)).double().mean().item()
+
+    def other_patients(self, part: str) -> Tensor:
+        """For each slice of a part the index of a slice of another patient, each used once.
+
+        Raises CellError if one patient has more than half of the part's slices.
+        """
+        patients = self.part(part).patients
+        rng = np.random.default_rng(0)
+        names, owner, sizes = np.unique(patients, return_inverse=True, return_counts=True)
+        largest = int(sizes.max())
+        if 2 * largest > len(patients):
+            raise CellError(f"masks cannot be swapped: one patient has {largest} {part} slices")
+        # Patients stand in blocks; a shift by the largest block always lands in another's.
+        order = np.argsort(rng.permutation(len(names))[owner], kind="stable")
+        partner = np.empty(len(patients), dtype=np.int64)
+        partner[order] = np.roll(order, largest)
+        return torch.from_numpy(partner)
+
+
+def _vinet_task(training: Any) -> VINetTask:
+    return VINetTask(training.alpha, training.ramp)
+
+
+def _content(examples: Examples) -> str:
+    digest = hashlib.sha256(repr((examples.images.shape, examples.images.dtype)).encode())
+    digest.update(examples.images.numpy().tobytes())
+    digest.update(examples.labels.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _checked(info: MethodInfo, raw: Tensor, pictures: Tensor) -> Tensor:
+    raw = raw.detach().float().cpu()
+    wanted = (len(pictures), *pictures.shape[-2:])
+    if tuple(raw.shape) != wanted:
+        raise CellError(f"{info.title} gave maps of shape {tuple(raw.shape)}, not {wanted}")
+    if not torch.isfinite(raw).all():
+        raise CellError(f"{info.title} gave a map with values that are not finite")
+    return raw
