@@ -48,7 +48,7 @@ class PhantomSettings(pydantic.BaseModel, frozen=True, extra="forbid"):
     size: int = Field(64, ge=32, le=512, description="height and width in pixels (about 50 mm)")
     seed: int = Field(0, ge=0, description="another seed, other patients")
     difficulty: float = Field(
-        0.5, ge=0, le=1, description="overlap of the grades: 0 almost none, 1 heavy"
+        0.2, ge=0, le=1, description="overlap of the grades: 0 almost none, 1 heavy"
     )
     evidence: Literal["shape", "texture"] = Field(
         "shape",
