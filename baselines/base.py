@@ -4,6 +4,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+
 from vinet_bench.data.dataset import SliceDataset
 
 

@@ -7,9 +7,9 @@ from pytorch_grad_cam import GradCAM as LibraryGradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torch.nn import functional as F
-from vinet_bench.methods import MethodInfo
 
 from baselines.base import NetworkMethod
+from vinet_bench.methods import MethodInfo
 
 
 class GAPNetwork(Protocol):

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_gradient_magnitude
 from torch import Tensor, nn
+
+from baselines.base import NetworkMethod
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import UserError
 from vinet_bench.methods import MethodInfo
 from vinet_bench.seeds import picture_generators, picture_hash
-
-from baselines.base import NetworkMethod
 
 
 class Random(NetworkMethod):

@@ -3,9 +3,9 @@
 from captum.attr import IntegratedGradients as LibraryIntegratedGradients
 from captum.attr import Saliency as LibrarySaliency
 from torch import Tensor
-from vinet_bench.methods import MethodInfo
 
 from baselines.base import NetworkMethod
+from vinet_bench.methods import MethodInfo
 
 
 class Saliency(NetworkMethod):
@@ -19,7 +19,8 @@ class Saliency(NetworkMethod):
     )
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        maps: Tensor = LibrarySaliency(self.model).attribute(images, target=targets)
+        pictures = images.clone().requires_grad_()  # captum warns where it must ask for it
+        maps: Tensor = LibrarySaliency(self.model).attribute(pictures, target=targets)
         return maps.detach().sum(dim=1)
 
 

@@ -1,7 +1,6 @@
 """Layer-wise relevance propagation (Bach et al. 2015), by zennit."""
 
 from torch import Tensor
-from vinet_bench.methods import MethodInfo
 from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlusFlat, LayerMapComposite
 from zennit.core import Composite
@@ -9,6 +8,7 @@ from zennit.rules import Epsilon, Norm, Pass
 from zennit.types import Activation, AvgPool, Convolution, Linear
 
 from baselines.base import NetworkMethod, one_hot
+from vinet_bench.methods import MethodInfo
 
 EPSILON = 1e-6
 

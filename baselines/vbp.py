@@ -5,10 +5,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from vinet_bench.methods import MethodInfo
 
 from baselines.base import NetworkMethod
 from baselines.cam import GAPNetwork
+from vinet_bench.methods import MethodInfo
 
 
 class VisualBackProp(NetworkMethod):

@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor
-from vinet_bench.methods import MethodInfo
-from vinet_bench.vinet import VINet
 
 from baselines.base import NetworkMethod
+from vinet_bench.methods import MethodInfo
+from vinet_bench.vinet import VINet
 
 
 class VINetMap(NetworkMethod):

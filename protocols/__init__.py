@@ -1,8 +1,7 @@
 """Evaluation protocols by name; one file a protocol."""
 
-from vinet_bench.protocols import ProtocolFactory
-
 from protocols.keep_important import KeepImportant
 from protocols.occlusion import Occlusion
+from vinet_bench.protocols import ProtocolFactory
 
 PROTOCOLS: dict[str, ProtocolFactory] = {"keep-important": KeepImportant, "occlusion": Occlusion}

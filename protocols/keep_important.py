@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from protocols.shared import REFERENCES, records, reference, scores
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.masks import fraction, keep
 from vinet_bench.metrics import evidence_precision, evidence_recall
@@ -14,8 +16,6 @@ from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.training import Examples
 from vinet_bench.workshop import Workshop, natural_budget
-
-from protocols.shared import REFERENCES, records, reference, scores
 
 
 class KeepImportant:
@@ -66,7 +66,7 @@ def _seen(cell: Cell, workshop: Workshop, part: str, masks: Tensor) -> Examples:
 
 
 def _masks_as_pictures(masks: Tensor, size: int) -> Tensor:
-    """Masks as grey pictures (0..255), area-averaged when they shrink. (N, H, W) -> (N, 1, s, s)."""
+    """Masks as grey pictures (0..255), area-averaged. (N, H, W) -> (N, 1, size, size)."""
     grey = masks[:, None].float() * 255
     return F.interpolate(grey, size=(size, size), mode="area").round().to(torch.uint8)
 
@@ -76,6 +76,7 @@ def _mask_figures(cell: Cell, workshop: Workshop, masks: Tensor) -> dict[str, fl
     figures = {
         "fraction_kept": fraction(masks),
         "constant_maps": workshop.constant_share(cell.method, cell.seed, "test"),
+        "empty_masks": (~masks.flatten(1).any(dim=1)).double().mean().item(),
     }
     explained = workshop.explained_probabilities(cell.method, cell.seed, "test")
     test = workshop.part("test")

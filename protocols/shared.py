@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vinet_bench.metrics import accuracy, balanced_accuracy, commonest_class_share
 from vinet_bench.records import Cell, Record
 from vinet_bench.workshop import Workshop
@@ -26,7 +27,7 @@ def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dic
 
 
 def reference(cell: Cell, workshop: Workshop) -> list[Record]:
-    """Original: a ResNet-18 on untouched pictures. Majority: always the commonest training class."""
+    """Original: a ResNet-18 on untouched pictures. Majority: the commonest training class."""
     labels = workshop.part("test").labels
     if cell.method == "original":
         figures = scores(workshop.original_probabilities(cell.seed), labels)

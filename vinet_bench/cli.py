@@ -24,8 +24,11 @@ run_app = typer.Typer(help="Run a protocol (what is done already is not computed
 app.add_typer(run_app, name="run", no_args_is_help=True)
 
 # A pipe has no width of its own: wide enough that no table is folded.
-out_console = Console(width=None if sys.stdout.isatty() else 160)
-err_console = Console(stderr=True, soft_wrap=True)
+# Nothing that a user named ([x], :x:) is taken for markup.
+out_console = Console(
+    width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False
+)
+err_console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 class Device(StrEnum):
@@ -98,9 +101,7 @@ def _run_command(name: str, protocols: list[str] | None, about: str) -> None:
         from vinet_bench.plan import make_plan
 
         named = [m.strip() for m in methods.split(",")] if methods is not None else None
-        plan = make_plan(
-            data, preset, named, seeds, threshold, size, patients.value, changes or []
-        )
+        plan = make_plan(data, preset, named, seeds, threshold, size, patients.value, changes or [])
         _carry_out(protocols, plan, out, device.value)
 
 
@@ -123,13 +124,17 @@ def _carry_out(names: list[str] | None, plan: Any, out: Path | None, device: str
             style="red",
         )
     bars = Shown(err_console) if err_console.is_terminal else nullcontext()
-    with bars as progress:
-        outcome = run(names or list(protocols()), plan, out, device, progress)
+    try:
+        with bars as progress:
+            outcome = run(names or list(protocols()), plan, out, device, progress)
+    except KeyboardInterrupt:  # here, since typer would swallow it before main() sees it
+        err_console.print("stopped; the same command goes on where it was")
+        raise typer.Exit(INTERRUPTED) from None
     for reason in outcome.failed:
-        err_console.print(f"failed: {reason}", style="red", markup=False)
+        err_console.print(f"failed: {reason}", style="red")
     _print_tables(outcome.folder)
     made = f"{outcome.made} cells made, {outcome.found} found in {outcome.folder}"
-    out_console.print(f"{made}; report: vinet-bench report {outcome.folder}", markup=False)
+    out_console.print(f"{made}; report: vinet-bench report {outcome.folder}", soft_wrap=True)
     if outcome.failed:
         raise typer.Exit(FAILED_CELLS)
 
@@ -139,7 +144,9 @@ def _print_tables(folder: Path) -> None:
     from vinet_bench.store import read_run
 
     for table in tables(read_run(folder)).values():
-        grid = Grid(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        grid = Grid(
+            title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
         grid.add_column("Method", no_wrap=True)
         for column in table.columns:
             grid.add_column(column.heading, justify="right")
@@ -149,12 +156,14 @@ def _print_tables(folder: Path) -> None:
             grid.add_section()
         out_console.print(grid)
         for warning in table.warnings:
-            out_console.print(f"WARNING {warning}", style="red", markup=False)
+            out_console.print(f"WARNING {warning}", style="red", soft_wrap=True)
 
 
 @app.command()
 def report(
-    run: Annotated[Path | None, typer.Argument(help="A run's folder (default: the newest).")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="A run's folder (default: the newest).")
+    ] = None,
     formats: Annotated[
         str, typer.Option("--format", help="Comma-separated: tex, csv, md.")
     ] = "tex,csv,md",
@@ -166,7 +175,7 @@ def report(
     folder = run or newest_run()
     chosen = [f.strip() for f in formats.split(",")]
     for path in write_report(folder, out, chosen):
-        out_console.print(str(path), markup=False)
+        out_console.print(str(path), soft_wrap=True)
 
 
 @app.command("list")
@@ -242,10 +251,7 @@ def _version(
 def main() -> None:
     """The console script: a user's mistake is one line and exit code 2."""
     try:
-        app()
+        app(prog_name="vinet-bench")
     except UserError as error:
-        err_console.print(f"vinet-bench: {error}", markup=False, highlight=False)
+        err_console.print(f"vinet-bench: {' '.join(str(error).splitlines())}")
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        err_console.print("stopped; the same command goes on where it was")
-        sys.exit(INTERRUPTED)

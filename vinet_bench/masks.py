@@ -24,8 +24,8 @@ def _absolute(maps: Tensor) -> Tensor:
 
 
 def _over_maximum(maps: Tensor) -> Tensor:
-    top = maps.amax(dim=(1, 2), keepdim=True)
-    return torch.where(top > 0, maps / top.clamp(min=torch.finfo(maps.dtype).tiny), 0.0)
+    low, top = (end(dim=(1, 2), keepdim=True) for end in (maps.amin, maps.amax))
+    return torch.where(top > low, maps / top.clamp(min=torch.finfo(maps.dtype).tiny), 0.0)
 
 
 SCALINGS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.presets import DEFAULT_METHODS, PRESETS
-from vinet_bench.settings import Frozen, Settings, with_changes
+from vinet_bench.settings import SIZES, Frozen, Settings, with_changes
 
 
 class Plan(Frozen):
@@ -45,6 +45,8 @@ def make_plan(
         raise unknown_name("value of --patients", patients, ("column", "unknown"))
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds {seeds}: at least one seed is needed")
+    if size is not None and not SIZES[0] <= size <= SIZES[1]:
+        raise UserError(f"--size {size}: give a side of {SIZES[0]} to {SIZES[1]} pixels")
     resized = [] if size is None else [f"size={size}"]
     return Plan(
         data=data,

@@ -17,11 +17,13 @@ from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split, majority_share, split_slices
 from vinet_bench.errors import CellError, UserError, unknown_name
 from vinet_bench.methods import method
+from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
 from vinet_bench.progress import Progress, Silent
 from vinet_bench.protocols import EvalProtocol, protocol
 from vinet_bench.records import Cell, Record, key_of
+from vinet_bench.settings import VINetTraining
 from vinet_bench.store import Store
 from vinet_bench.training import Machine
 from vinet_bench.workshop import Workshop
@@ -51,7 +53,7 @@ def _bfloat16(device: str, precision: str) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     # Where the processor has no such instructions bfloat16 is emulated and slower than float32.
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_tile", "bf16"))
@@ -78,6 +80,7 @@ def run(
     machine = choose_machine(device, plan.settings.precision)
     data = load_data(plan)
     plan = _with_possible_methods(plan, data)
+    _check_networks(plan.settings.vinet)
     wanted = plan.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
     store = Store(folder or default_folder(plan))
@@ -86,6 +89,17 @@ def run(
         return _carry_out(chosen, shop, describe(plan, data, split, machine))
     finally:
         store.close()
+
+
+def _check_networks(vinet: VINetTraining) -> None:
+    """Raises UserError for a network that no registry holds, before any cell would fail of it."""
+    named = {
+        "vinet.importance": (vinet.importance, IMPORTANCE),
+        "vinet.classifier": (vinet.classifier, CLASSIFIERS),
+    }
+    for setting, (name, known) in named.items():
+        if name not in known:
+            raise unknown_name(f"network for --set {setting}", name, known)
 
 
 def _with_possible_methods(plan: Plan, data: SliceDataset) -> Plan:
@@ -130,9 +144,7 @@ def _attempt(how: EvalProtocol, cell: Cell, shop: Workshop) -> list[Record]:
     except Exception as error:
         records = [Record(cell, "failed", None, error=_reason(error))]
     seconds = time.perf_counter() - start
-    return [
-        Record(cell, r.metric, r.value, r.n, seconds, r.version, r.error) for r in records
-    ]
+    return [Record(cell, r.metric, r.value, r.n, seconds, r.version, r.error) for r in records]
 
 
 def _reason(error: Exception) -> str:
@@ -164,7 +176,7 @@ def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> 
             "patients_known": data.patients_known,
             "parts": {name: len(parts[name]) for name in PARTS},
             "class_names": list(data.class_names),
-            "majority": majority_share(data.labels),
+            "majority": majority_share(data.labels[split.test]),
             "notes": list(data.notes),
             "fingerprint": data.fingerprint,
             "split_by": plan.settings.split.by,
@@ -181,8 +193,10 @@ def _rows(plan: Plan) -> list[dict[str, str]]:
     infos = [method(name).info for name in plan.methods]
     infos.sort(key=lambda info: info.kind != "method")  # stable: methods, then controls
     references = [("original", "Original"), ("majority", "Majority")]
-    rows = [{"name": n, "title": t, "kind": "reference", "explains": "", "scaling": ""}
-            for n, t in references]
+    rows = [
+        {"name": n, "title": t, "kind": "reference", "explains": "", "scaling": ""}
+        for n, t in references
+    ]
     return rows + [
         {k: getattr(info, k) for k in ("name", "title", "kind", "explains", "scaling")}
         for info in infos

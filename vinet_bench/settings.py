@@ -1,17 +1,19 @@
 """What a user can ask for: settings, presets, and the plan they make together."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vinet_bench.data.phantom import PhantomSettings
 from vinet_bench.errors import UserError, unknown_name
 
+SIZES = (16, 1024)  # the smallest and the largest side of a picture in pixels
+
 
 class Frozen(BaseModel):
     """Settings cannot change under way, and a mistyped name is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Training(Frozen):
@@ -36,6 +38,9 @@ class VINetTraining(Training):
     ramp: float = Field(
         0.0, ge=0, le=1, description="share of the epochs over which a rises from 0"
     )
+    warmup: float = Field(
+        0.0, ge=0, lt=1, description="share of the epochs in which the classifier trains with M = 1"
+    )
     shift: float = Field(
         0.0, description="added to M0 before Eq. 1; the released code adds 20 (keep everything)"
     )
@@ -54,26 +59,27 @@ class Split(Frozen):
     seed: int = Field(0, ge=0)
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
 class Settings(Frozen):
     """Everything that --set can change and a preset fixes."""
 
     phantom: PhantomSettings = PhantomSettings()
     split: Split = Split()
-    size: int = Field(128, ge=16, le=1024, description="side of the pictures in pixels")
+    size: int = Field(128, ge=SIZES[0], le=SIZES[1], description="side of the pictures in pixels")
     vinet: VINetTraining = VINetTraining()
     explained: Training = Field(Training(), description="the VGG-16 that CAM, VBP, LRP... explain")
     retrain: Training = Field(Training(), description="the ResNet-18 of the protocols")
     mask_size: int = Field(
         128, ge=16, le=1024, description="side at which the mask-only networks see masks"
     )
-    ig_steps: int = Field(50, ge=2, description="steps of integrated gradients")
-    control_budget: Literal["vinet"] | float = Field(
+    control_budget: Literal["vinet"] | Share = Field(
         "vinet", description="share of pixels that the controls reserve, or vinet for VINet's S"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 in training where the hardware has it"
     )
-
 
 
 def _flat(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
@@ -116,6 +122,14 @@ def _validated(tree: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"] if isinstance(p, str))
-        raise UserError(f"--set {where}={first['input']}: {first['msg']}") from None
+        found = error.errors()
+        key = _key(found[0]["loc"])
+        told = ", or ".join(e["msg"] for e in found if _key(e["loc"]) == key)
+        told = told.replace("Input should", "it should")
+        raise UserError(f"--set {key}={found[0]['input']}: {told}") from None
+
+
+def _key(place: tuple[int | str, ...]) -> str:
+    """The setting at a place of pydantic's, which goes on below it where a type is a union."""
+    steps = [".".join(map(str, place[:end])) for end in range(1, len(place) + 1)]
+    return next((step for step in steps if step in setting_names()), steps[-1])

@@ -71,7 +71,8 @@ class Store:
     def _sweep(self) -> None:
         """Removes what processes that no longer live left half-written."""
         for leftover in self.folder.glob("artefacts/*/*.part-*"):
-            if not _alive(int(leftover.suffix.removeprefix(".part-"))):
+            process = leftover.suffix.removeprefix(".part-")
+            if process.isdecimal() and not _alive(int(process)):
                 leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -126,9 +127,10 @@ class Store:
         if not path.exists():
             return None
         try:
-            return load_file(path)
+            arrays: dict[str, NDArray[Any]] = load_file(path)
         except (SafetensorError, OSError):
             return None
+        return arrays
 
     def save(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Writes named arrays beside their place and moves them there when they are whole."""
@@ -143,7 +145,7 @@ def _replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
         yield part
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -167,7 +169,9 @@ def read_run(folder: Path) -> Run:
     if not path.is_file():
         raise UserError(f"{folder} holds no run (no {DATABASE}): give the folder of --out")
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        # as_uri escapes what would end the path (? and #), and open another file for writing.
+        uri = f"{path.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as db:
             return _newest(folder, db)
     except sqlite3.Error as error:
         raise UserError(f"{path} does not read as a store: {error}") from None

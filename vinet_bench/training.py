@@ -1,9 +1,10 @@
 """The only training loop: Adam, a validation part that picks the checkpoint, seeded throughout."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -77,15 +78,24 @@ class Classification:
 
 @dataclass(frozen=True)
 class VINetTask:
-    """Eq. 6, its a rising linearly over the first `ramp` of the training."""
+    """Eq. 6 after a warm-up of the classifier, its a rising linearly over the `ramp` that follows.
+
+    Warm-up: M is 1, so the classifier learns to read undestroyed pictures before the importance
+    network moves; a classifier that cannot read yet teaches it to write the class into the map.
+    """
 
     alpha: float
     ramp: float
+    warmup: float
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, noise: Generator
     ) -> Tensor:
-        alpha = self.alpha * min(1.0, progress / self.ramp if self.ramp else 1.0)
+        if progress < self.warmup:
+            classifier = cast(VINet, model).classifier
+            return F.cross_entropy(classifier(images).float(), labels)
+        risen = (progress - self.warmup) / self.ramp if self.ramp else 1.0
+        alpha = self.alpha * min(1.0, risen)
         logits, m = model(images, noise)
         return vinet_loss(logits, labels, m, alpha).total
 
@@ -118,42 +128,74 @@ def fit(
 
     Raises CellError if the loss is not a number.
     """
-    model.to(machine.device, memory_format=torch.channels_last)
+    _place(model, machine)
     train, validation = _on(train, machine.device), _on(validation, machine.device)
-    order, noise = generator("order", seed), generator("noise", seed, device=machine.device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
-    steps = len(_batches(len(train), settings.batch, generator("count")))
-    rate = _schedule(optimiser, settings, steps * settings.epochs)
-    best, best_state, kept = float("inf"), {}, 0
-    losses: tuple[list[float], list[float]] = ([], [])
-    for epoch in range(settings.epochs):
-        model.train()
-        total = 0.0
-        for step, batch in enumerate(_batches(len(train), settings.batch, order)):
-            images = _flipped(train.pictures(batch), order) if settings.flips else (
-                train.pictures(batch)
-            )
-            progress = (epoch + step / steps) / settings.epochs
-            with machine.autocast():
-                loss = task.loss(
-                    model, images.to(memory_format=torch.channels_last), train.labels[batch],
-                    progress, noise,
-                )
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            rate.step()
-            total += loss.item()
-        score = _validate(model, task, validation, machine)
-        losses[0].append(total / steps)
-        losses[1].append(score)
-        if not (torch.isfinite(torch.tensor([total, score])).all()):
-            raise CellError(f"the network diverged in epoch {epoch + 1}: its loss is not a number")
-        if score < best:
-            best, best_state, kept = score, copy.deepcopy(model.state_dict()), epoch + 1
+    epochs = _Epochs(model, task, train, settings, seed, machine)
+    best, kept = float("inf"), 0
+    state: dict[str, Tensor] = {}
+    train_losses: list[float] = []
+    validation_losses: list[float] = []
+    for number in range(settings.epochs):
+        train_losses.append(epochs.run(number))
+        validation_losses.append(_validate(model, task, validation, machine))
+        if not math.isfinite(train_losses[-1] + validation_losses[-1]):
+            raise CellError(f"the network diverged in epoch {number + 1}: its loss is no number")
+        if validation_losses[-1] < best:
+            best, kept = validation_losses[-1], number + 1
+            state = copy.deepcopy(model.state_dict())
         on_epoch()
-    model.load_state_dict(best_state)
-    return Fit(tuple(losses[0]), tuple(losses[1]), kept)
+    model.load_state_dict(state)
+    return Fit(tuple(train_losses), tuple(validation_losses), kept)
+
+
+class _Epochs:
+    """The state of one training: optimiser, schedule, and the two streams of random numbers."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        train: Examples,
+        settings: Training,
+        seed: int,
+        machine: Machine,
+    ) -> None:
+        self.model, self.task, self.train = model, task, train
+        self.settings, self.machine = settings, machine
+        self.order = generator("order", seed)
+        self.noise = generator("noise", seed, device=machine.device)
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+        self.steps = len(_batches(len(train), settings.batch, generator("count")))
+        self.rate = _schedule(self.optimiser, settings, self.steps * settings.epochs)
+
+    def run(self, number: int) -> float:
+        """One pass over the training part; the mean loss of its steps."""
+        self.model.train()
+        total = 0.0
+        batches = _batches(len(self.train), self.settings.batch, self.order)
+        for step, batch in enumerate(batches):
+            progress = (number + step / self.steps) / self.settings.epochs
+            total += self._step(batch, progress)
+        return total / self.steps
+
+    def _step(self, batch: Tensor, progress: float) -> float:
+        images = self.train.pictures(batch)
+        if self.settings.flips:
+            images = _flipped(images, self.order)
+        images = images.to(memory_format=torch.channels_last)
+        with self.machine.autocast():
+            labels = self.train.labels[batch]
+            loss = self.task.loss(self.model, images, labels, progress, self.noise)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.rate.step()
+        return loss.item()
+
+
+def _place(model: nn.Module, machine: Machine) -> None:
+    model.to(machine.device)
+    model.to(memory_format=torch.channels_last)
 
 
 def _on(examples: Examples, device: torch.device) -> Examples:
@@ -161,8 +203,8 @@ def _on(examples: Examples, device: torch.device) -> Examples:
 
 
 def _batches(n: int, size: int, order: Generator) -> list[Tensor]:
-    """Shuffled batches; a last batch of one is left out, since BatchNorm has nothing to do there."""
-    batches = torch.randperm(n, generator=order).split(size)
+    """Shuffled batches; a last batch of one is left out: BatchNorm has nothing to do there."""
+    batches = torch.split(torch.randperm(n, generator=order), size)
     return [batch for batch in batches if len(batch) > 1]
 
 
@@ -188,7 +230,7 @@ def _schedule(
 def _validate(model: nn.Module, task: Task, examples: Examples, machine: Machine) -> float:
     total = 0.0
     with evaluating(model):
-        for batch in torch.arange(len(examples)).split(EVALUATION_BATCH):
+        for batch in torch.split(torch.arange(len(examples)), EVALUATION_BATCH):
             with machine.autocast():
                 loss = task.validation_loss(model, examples.pictures(batch), examples.labels[batch])
             total += loss.item() * len(batch)
@@ -204,7 +246,7 @@ def predict(model: nn.Module, images: Tensor, machine: Machine, seed: int = 0) -
     probabilities = []
     model.to(machine.device)
     with evaluating(model):
-        for batch in images.split(EVALUATION_BATCH):
+        for batch in torch.split(images, EVALUATION_BATCH):
             pictures = as_pictures(batch.to(machine.device))
             if isinstance(model, VINet):
                 noise = picture_generators(pictures, "predict", seed, device=machine.device)

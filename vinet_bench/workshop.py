@@ -1,4 +1,4 @@
-"""Makes, or loads, what a cell needs: data, trained networks, maps; kept by what determines them."""
+"""Makes or loads what a cell needs: networks, maps, masks; kept by what determines them."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
 from vinet_bench.seeds import picture_generators
-from vinet_bench.settings import Settings, Training
+from vinet_bench.settings import Settings, Training, VINetTraining
 from vinet_bench.store import Store
 from vinet_bench.training import (
     Classification,
@@ -39,7 +39,7 @@ EXPLAIN_BATCH = 32
 
 
 def natural_budget(name: str) -> str:
-    """'threshold' (Eq. 9) for whatever has maps in [0, 1]; 'equal' for controls, which have none."""
+    """'threshold' (Eq. 9) where maps lie in [0, 1]; 'equal' for controls, which have none."""
     return "equal" if method(name).info.kind == "control" else "threshold"
 
 
@@ -243,8 +243,7 @@ class Workshop:
         network = {"vinet": self.settings.vinet, "vgg16": self.settings.explained}
         training = network[info.explains].model_dump() if info.explains in network else {}
         return key_of(
-            self._context()
-            | {"method": name, "part": part, "seed": seed, "training": training}
+            self._context() | {"method": name, "part": part, "seed": seed, "training": training}
         )
 
     def _explain(self, name: str, seed: int, part: str) -> Tensor:
@@ -258,7 +257,7 @@ class Workshop:
             if probabilities is None
             else torch.from_numpy(probabilities.argmax(axis=1))
         )
-        batches = torch.arange(len(examples)).split(EXPLAIN_BATCH)
+        batches = torch.split(torch.arange(len(examples)), EXPLAIN_BATCH)
         maps = []
         with self.progress.step(f"{chosen.info.title} maps, {part}", len(batches)) as advance:
             for batch in batches:
@@ -272,7 +271,7 @@ class Workshop:
         """The reserved pixels of a part, (N, H, W) bool.
 
         budget 'threshold': Eq. 9 on the scaled maps; 'equal': exactly as many pixels a picture as
-        VINet reserves on average over the test part, ties broken by a shuffle of each picture's own.
+        VINet reserves on average over the test part, ties broken by each picture's own shuffle.
         """
         maps = self.maps(name, seed, part)
         if budget == "threshold":
@@ -310,8 +309,8 @@ class Workshop:
         return torch.from_numpy(partner)
 
 
-def _vinet_task(training: Any) -> VINetTask:
-    return VINetTask(training.alpha, training.ramp)
+def _vinet_task(training: VINetTraining) -> VINetTask:
+    return VINetTask(training.alpha, training.ramp, training.warmup)
 
 
 def _content(examples: Examples) -> str:

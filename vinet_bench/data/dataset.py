@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +63,11 @@ class SliceDataset:
     def subset(self, indices: NDArray[np.int64]) -> "SliceDataset":
         """The same data set with only these slices, in this order."""
         columns = ("images", "labels", "patients", "ids", "evidence", "marker", "given_parts")
-        chosen = {name: getattr(self, name) for name in columns}
-        return replace(
-            self, **{name: None if c is None else c[indices] for name, c in chosen.items()}
-        )
+        chosen: dict[str, Any] = {}
+        for name in columns:
+            column = getattr(self, name)
+            chosen[name] = None if column is None else column[indices]
+        return replace(self, **chosen)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 
-
 def _scaled(channels: int, width: float) -> int:
     return max(8, round(channels * width / 8) * 8)
 

@@ -71,6 +71,7 @@ KEEP = Layout(
         ),
         Figure("commonest_class_share", "commonest_class_share"),
         Figure("constant_maps", "constant_maps", kinds=MASKED),
+        Figure("empty_masks", "empty_masks", kinds=MASKED),
         Figure("train_accuracy", "train_accuracy"),
     ),
 )

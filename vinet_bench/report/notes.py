@@ -13,6 +13,7 @@ OVER_MAJORITY = 0.10
 _PARTS = ("train", "validation", "test")
 _COMMONEST = Figure("", "commonest_class_share")
 _CONSTANT = Figure("", "constant_maps")
+_EMPTY = Figure("", "empty_masks")
 _MASKS = Figure("", "accuracy", trained_on="masks")
 _ACCURACY = Figure("", "accuracy")
 
@@ -253,8 +254,9 @@ def _collapsed(context: Context) -> list[str]:
 
 
 def _constant(context: Context) -> list[str]:
-    named = context.shares(_CONSTANT, 0.0)
-    return [f"Constant maps (nothing reserved), of the test pictures: {named}."] if named else []
+    constant, empty = context.shares(_CONSTANT, 0.0), context.shares(_EMPTY, 0.0)
+    notes = [f"Constant maps, of the test pictures: {constant}."] if constant else []
+    return notes + ([f"Nothing reserved, of the test pictures: {empty}."] if empty else [])
 
 
 def _left_out(context: Context) -> list[str]:

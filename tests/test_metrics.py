@@ -1,0 +1,135 @@
+"""Figures against hand-worked cases and outside libraries."""
+
+import doctest
+
+import numpy as np
+import pytest
+import scipy.stats
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+from vinet_bench import metrics
+from vinet_bench.stats import patient_bootstrap
+
+
+def predictions(
+    seed: int, classes: int = 5, n: int = 60
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Random probabilities, and labels that agree with them more often than chance."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(classes, n, p=np.arange(1, classes + 1) / sum(range(1, classes + 1)))
+    scores = rng.random((n, classes))
+    scores[np.arange(n), labels] += 0.3
+    return scores / scores.sum(axis=1, keepdims=True), labels.astype(np.int64)
+
+
+def bools(*rows: str) -> NDArray[np.bool_]:
+    """Masks of one row each, from words of 0 and 1."""
+    return np.array([[[c == "1" for c in row]] for row in rows])
+
+
+def test_the_examples_in_the_docstrings() -> None:
+    outcome = doctest.testmod(metrics)
+    assert outcome.attempted >= 6
+    assert outcome.failed == 0
+
+
+# -- accuracy
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_accuracies_agree_with_scikit_learn(seed: int) -> None:
+    probabilities, labels = predictions(seed)
+    given = probabilities.argmax(axis=1)
+    assert metrics.accuracy(probabilities, labels) == pytest.approx(accuracy_score(labels, given))
+    balanced = balanced_accuracy_score(labels, given)
+    assert metrics.balanced_accuracy(probabilities, labels) == pytest.approx(balanced)
+
+
+def test_a_class_without_pictures_does_not_count() -> None:
+    probabilities, labels = np.eye(4)[[0, 0, 1, 2]], np.array([0, 0, 1, 1])
+    # class 0: 2 of 2; class 1: 1 of 2; classes 2 and 3 have no pictures
+    assert metrics.balanced_accuracy(probabilities, labels) == pytest.approx(0.75)
+
+
+def test_a_collapsed_network_is_at_chance_and_shows() -> None:
+    probabilities, labels = np.tile([0.7, 0.2, 0.1], (10, 1)), np.repeat([0, 1], [8, 2])
+    assert metrics.accuracy(probabilities, labels) == pytest.approx(0.8)
+    assert metrics.balanced_accuracy(probabilities, labels) == pytest.approx(0.5)
+    assert metrics.commonest_class_share(probabilities) == 1.0
+    assert metrics.commonest_class_share(np.eye(3)) == pytest.approx(1 / 3)
+
+
+def test_probability_drops_by_hand() -> None:
+    before = np.array([[0.9, 0.1], [0.3, 0.7], [0.5, 0.5]])
+    after = np.array([[0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])
+    drops = metrics.probability_drops(before, after, np.array([0, 1, 1]))
+    np.testing.assert_allclose(drops, [0.3, -0.1, 0.0], atol=1e-12)
+
+
+# -- evidence
+
+
+def test_evidence_by_hand() -> None:
+    masks = bools("1100", "0000", "1111", "1010", "0001")
+    evidence = bools("1000", "0110", "0111", "0000", "0000")  # the last two have none: left out
+    assert metrics.evidence_recall(masks, evidence) == pytest.approx((1 + 0 + 1) / 3)
+    assert metrics.evidence_precision(masks, evidence) == pytest.approx((0.5 + 0 + 0.75) / 3)
+
+
+def test_a_mask_that_is_the_evidence_is_perfect() -> None:
+    evidence = bools("0110", "1000")
+    assert metrics.evidence_recall(evidence, evidence) == 1.0
+    assert metrics.evidence_precision(evidence, evidence) == 1.0
+    assert metrics.evidence_recall(~evidence, evidence) == 0.0
+
+
+# -- intervals
+
+
+def test_with_one_slice_each_it_is_the_common_bootstrap() -> None:
+    scores = np.random.default_rng(0).gamma(2.0, size=80)
+    patients = np.arange(80).astype(np.str_)
+    ours = patient_bootstrap(scores, patients, resamples=20_000)
+    theirs = scipy.stats.bootstrap(
+        (scores,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1)
+    ).confidence_interval
+    # The spread of the mean is 0.16, that of an interval's end under resampling below 0.004.
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.015)
+
+
+def test_the_level_is_the_share_inside() -> None:
+    scores = np.random.default_rng(0).random(50)
+    patients = np.arange(50).astype(np.str_)
+    low, high = patient_bootstrap(scores, patients, level=0.5)
+    lower, higher = patient_bootstrap(scores, patients, level=0.99)
+    assert lower < low < scores.mean() < high < higher
+
+
+def test_copies_of_a_slice_add_nothing() -> None:
+    scores = np.random.default_rng(0).random(40)
+    patients = np.arange(40).astype(np.str_)
+    once = patient_bootstrap(scores, patients)
+    copied = np.repeat(scores, 9), np.repeat(patients, 9)
+    assert patient_bootstrap(*copied) == pytest.approx(once)
+    # Slices drawn one by one promise an interval of a third of the width.
+    low, high = patient_bootstrap(copied[0], np.arange(360).astype(np.str_))
+    assert (once[1] - once[0]) / (high - low) == pytest.approx(3, rel=0.1)
+
+
+def test_patients_of_many_slices_weigh_more() -> None:
+    scores = np.array([1.0] * 6 + [0.0] * 2)
+    patients = np.array(["a"] * 6 + ["b"] * 2)
+    # Two patients: aa, ab or bb are drawn, with means 1, 6/8 and 0.
+    assert patient_bootstrap(scores, patients, level=0.999) == (0.0, 1.0)
+    assert patient_bootstrap(scores, patients, level=0.2) == (0.75, 0.75)
+
+
+def test_the_seed_determines_the_interval_and_the_order_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    scores, patients = rng.random(60), rng.integers(0, 20, 60).astype(np.str_)
+    order = rng.permutation(60)
+    first = patient_bootstrap(scores, patients, seed=3)
+    assert patient_bootstrap(scores, patients, seed=3) == first
+    assert patient_bootstrap(scores[order], patients[order], seed=3) == pytest.approx(first)
+    assert patient_bootstrap(scores, patients, seed=4) != first

@@ -1,0 +1,286 @@
+"""The store: whole artefacts and whole cells or none, whatever happens in between."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vinet_bench import store as store_module
+from vinet_bench.errors import UserError
+from vinet_bench.records import Cell, Record
+from vinet_bench.store import DATABASE, SCHEMA_VERSION, Store, read_run
+
+CELL = Cell("keep-important", "cam", 0)
+PLAN: dict[str, Any] = {"seeds": [0], "rows": []}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "run")
+    made.start("plan", PLAN, 1.0)
+    yield made
+    made.close()
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.part-*"))
+
+
+def records(*values: float | None, cell: Cell = CELL) -> list[Record]:
+    return [Record(cell, f"metric {i}", value, 7, 0.25) for i, value in enumerate(values)]
+
+
+def dead_process() -> int:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+# ---- artefacts
+
+
+def test_arrays_come_back_bit_for_bit(store: Store) -> None:
+    bits = np.random.default_rng(0).integers(0, 2**32, size=(5, 6, 7), dtype=np.uint32)
+    odd = np.array([np.nan, -np.nan, np.inf, -np.inf, -0.0, 1e-45], dtype=np.float32)
+    arrays = {
+        "maps": bits.view(np.float32),  # any bits at all, NaN payloads and denormals included
+        "odd": odd,
+        "turned": np.arange(12, dtype=np.float32).reshape(3, 4).T,  # not contiguous
+        "empty": np.zeros((0, 4), dtype=np.float32),
+        "number": np.array(3),
+        "bytes": np.arange(256, dtype=np.uint8),
+    }
+    store.save("maps", "key", arrays)
+    loaded = store.load("maps", "key")
+    assert loaded is not None
+    assert loaded.keys() == arrays.keys()
+    for name, array in arrays.items():
+        # Shape of the number: the store keeps scalars as arrays of one or none dimension.
+        assert loaded[name].dtype == array.dtype
+        assert loaded[name].tobytes() == array.tobytes()
+        assert loaded[name].size == array.size
+    assert loaded["turned"].shape == (4, 3)
+
+
+def test_what_was_never_saved_is_missing(store: Store) -> None:
+    assert store.load("maps", "key") is None
+
+
+def test_a_crash_in_the_middle_of_save_leaves_the_old_artefact(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save("maps", "key", {"maps": np.ones(100, dtype=np.float32)})
+    before = store.artefact("maps", "key").read_bytes()
+
+    def half(arrays: dict[str, Any], path: Path) -> None:
+        Path(path).write_bytes(before[:50])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(store_module, "save_file", half)
+    for key in ("key", "other"):
+        with pytest.raises(OSError, match="No space"):
+            store.save("maps", key, {"maps": np.zeros(100, dtype=np.float32)})
+    assert store.artefact("maps", "key").read_bytes() == before
+    assert store.load("maps", "other") is None
+    assert leftovers(store.folder) == []
+
+
+def test_a_reader_never_sees_a_half_written_artefact(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def watched(arrays: dict[str, Any], path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        seen.append(store.load("maps", "key"))
+
+    monkeypatch.setattr(store_module, "save_file", watched)
+    store.save("maps", "key", {"maps": np.zeros(1, dtype=np.float32)})
+    assert seen == [None]
+
+
+def test_only_leftovers_of_dead_processes_are_swept(store: Store) -> None:
+    folder = store.folder / "artefacts" / "maps"
+    folder.mkdir()
+    dead = folder / f"a.safetensors.part-{dead_process()}"
+    living = folder / f"b.safetensors.part-{os.getpid()}"
+    strange = folder / "c.safetensors.part-nobody"
+    for path in (dead, living, strange):
+        path.write_bytes(b"half")
+    Store(store.folder).close()
+    assert leftovers(store.folder) == [living, strange]
+
+
+@pytest.mark.parametrize("left", [0, 4, 60, -1])
+def test_a_truncated_artefact_counts_as_missing(store: Store, left: int) -> None:
+    store.save("maps", "key", {"maps": np.ones(100, dtype=np.float32)})
+    path = store.artefact("maps", "key")
+    path.write_bytes(path.read_bytes()[:left])
+    assert store.load("maps", "key") is None
+    store.save("maps", "key", {"maps": np.ones(2, dtype=np.float32)})
+    assert store.load("maps", "key") is not None
+
+
+# ---- records
+
+
+def test_a_cell_comes_back_as_it_was(store: Store) -> None:
+    made = [
+        Record(CELL, "accuracy", 1 / 3, 20, 0.5),
+        Record(CELL, "fraction_kept", 0.1 + 0.2, 20, 0.5),
+    ]
+    assert not store.has("key")
+    store.add("plan", "key", CELL, made)
+    assert store.has("key")
+    assert store.metrics("key") == {"accuracy": 1 / 3, "fraction_kept": 0.1 + 0.2}
+    run = read_run(store.folder)
+    assert run.plan == PLAN
+    assert run.records == tuple(made)
+
+
+def test_a_failed_cell_is_kept_but_not_finished(store: Store) -> None:
+    store.add("plan", "key", CELL, [Record(CELL, "failed", None, error="it diverged")])
+    assert not store.has("key")
+    assert [r.error for r in read_run(store.folder).records] == ["it diverged"]
+    store.add("plan", "key", CELL, records(0.5))
+    assert store.has("key")
+    assert [r.error for r in read_run(store.folder).records] == [""]
+
+
+def test_a_cell_without_records_is_not_finished(store: Store) -> None:
+    store.add("plan", "key", CELL, [])
+    assert not store.has("key")
+
+
+@pytest.mark.parametrize("before", [[], [0.25]])
+def test_adding_a_cell_is_all_or_nothing(store: Store, before: list[float]) -> None:
+    if before:
+        store.add("plan", "key", CELL, records(*before))
+    bad: Any = object()
+    for refused in (
+        [*records(0.5), replace(records(0.5)[0], metric="bad", value=bad)],
+        [*records(0.5), *records(0.6)],  # the same metric twice
+    ):
+        with pytest.raises(sqlite3.Error):
+            store.add("plan", "key", CELL, refused)
+        assert store.has("key") == bool(before)
+        assert list(store.metrics("key").values()) == before
+        assert [r.value for r in read_run(store.folder).records] == before
+    if not before:
+        with closing(sqlite3.connect(store.folder / DATABASE)) as db:
+            for table in ("cells", "records", "plan_cells"):
+                assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+def test_records_are_written_while_another_reads(store: Store) -> None:
+    with closing(sqlite3.connect(store.folder / DATABASE)) as reader:
+        reader.execute("SELECT * FROM plans").fetchall()
+        store.add("plan", "key", CELL, records(0.5))
+    assert store.has("key")
+
+
+# ---- plans
+
+
+def test_a_report_is_of_the_newest_plan_only(store: Store) -> None:
+    store.add("plan", "old", CELL, records(0.25))
+    store.start("other", PLAN | {"threshold": 0.5}, 2.0)
+    store.add("other", "new", CELL, records(0.75))
+    assert [r.value for r in read_run(store.folder).records] == [0.75]
+    assert read_run(store.folder).plan["threshold"] == 0.5
+    store.start("plan", PLAN, 3.0)
+    assert [r.value for r in read_run(store.folder).records] == [0.25]
+
+
+def test_a_cell_of_another_plan_is_adopted_once(store: Store) -> None:
+    store.add("plan", "key", CELL, records(0.25))
+    store.start("other", PLAN, 2.0)
+    assert read_run(store.folder).records == ()
+    for _ in range(2):
+        store.adopt("other", "key")
+    assert [r.value for r in read_run(store.folder).records] == [0.25]
+    store.start("plan", PLAN, 3.0)
+    assert [r.value for r in read_run(store.folder).records] == [0.25]
+
+
+def test_the_same_plan_with_more_rows_stays_one_plan(store: Store) -> None:
+    store.add("plan", "key", CELL, records(0.25))
+    store.start("plan", PLAN | {"rows": [{"name": "cam"}]}, 2.0)
+    run = read_run(store.folder)
+    assert run.plan["rows"] == [{"name": "cam"}]
+    assert [r.value for r in run.records] == [0.25]
+
+
+def test_a_plan_without_cells_reads_as_empty(store: Store) -> None:
+    assert read_run(store.folder).records == ()
+
+
+# ---- what a user can get wrong
+
+
+def complaint(action: Any, *arguments: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        action(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_newer_store_is_refused_and_left_alone(store: Store) -> None:
+    store.add("plan", "key", CELL, records(0.25))
+    store.close()
+    with closing(sqlite3.connect(store.folder / DATABASE)) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    before = (store.folder / DATABASE).read_bytes()
+    assert "newer vinet-bench: update" in complaint(Store, store.folder)
+    assert (store.folder / DATABASE).read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_names_the_option(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        text = complaint(Store, folder)
+        assert str(folder) in text
+        assert "--out" in text
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_another_file_in_the_place_of_the_database(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).write_text("these are my notes, and no database at all\n" * 50)
+    before = (tmp_path / DATABASE).read_text()
+    assert "--out" in complaint(Store, tmp_path)
+    assert DATABASE in complaint(read_run, tmp_path)
+    assert (tmp_path / DATABASE).read_text() == before
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        text = complaint(read_run, folder)
+        assert str(folder) in text
+        assert "holds no run" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_without_a_plan_says_run_it_again(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    assert "run it again" in complaint(read_run, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "50%25", "with space", "ä"])
+def test_a_folder_of_any_name_is_read_and_nothing_written_beside_it(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = Store(Path(name))
+    made.start("plan", PLAN, 1.0)
+    made.add("plan", "key", CELL, records(0.5))
+    made.close()
+    assert len(read_run(Path(name)).records) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
