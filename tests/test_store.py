@@ -1,6 +1,7 @@
 """The store: whole artefacts and whole cells or none, whatever happens in between."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -271,6 +272,22 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
 def test_a_store_without_a_plan_says_run_it_again(tmp_path: Path) -> None:
     Store(tmp_path).close()
     assert "run it again" in complaint(read_run, tmp_path)
+
+
+def test_a_run_killed_while_it_wrote_records_goes_on(store: Store, tmp_path: Path) -> None:
+    """A reader cannot undo a half-written transaction; the next run does, and nothing is lost."""
+    store.add("plan", "key", CELL, records(0.5))
+    killed = tmp_path / "killed"
+    with closing(sqlite3.connect(store.folder / DATABASE)) as db:
+        db.execute("PRAGMA cache_size = 2")  # so that it reaches the file before its end
+        rows = [(str(i), "x" * 200) for i in range(2000)]
+        db.executemany("INSERT INTO cells VALUES (?, ?)", rows)
+        shutil.copytree(store.folder, killed)
+    assert "run the same command again" in complaint(read_run, killed)
+    again = Store(killed)
+    assert again.has("key")
+    again.close()
+    assert [r.value for r in read_run(killed).records] == [0.5]
 
 
 @pytest.mark.parametrize("name", ["a?b", "a#b", "50%25", "with space", "ä"])

@@ -154,7 +154,7 @@ class Breaking(Classification):
 
 def test_a_loss_that_is_not_a_number_names_its_epoch() -> None:
     settings = Training(epochs=4, batch=8, learning_rate=0.01)
-    with pytest.raises(CellError, match="epoch 3: its loss is not a number"):
+    with pytest.raises(CellError, match=r"epoch 3\b.*loss"):
         fit(linear(), Breaking(), examples(40), examples(20, 1), settings, 0, CPU)
 
 

@@ -20,8 +20,6 @@ HELP = "Saliency methods on medical images, compared so that a reviewer believes
 BAD_INPUT, FAILED_CELLS, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False)
-run_app = typer.Typer(help="Run a protocol (what is done already is not computed again).")
-app.add_typer(run_app, name="run", no_args_is_help=True)
 
 # A pipe has no width of its own: wide enough that no table is folded.
 # Nothing that a user named ([x], :x:) is taken for markup.
@@ -82,35 +80,31 @@ PatientsKnown = Annotated[
 ]
 
 
-def _run_command(name: str, protocols: list[str] | None, about: str) -> None:
-    """Adds `run NAME`; all of them take the same options."""
+@app.command("run")
+def run_command(
+    protocol: Annotated[
+        str, typer.Argument(help="keep-important, occlusion, all; see `list protocols`.")
+    ] = "all",
+    data: Data = "phantom",
+    methods: Methods = None,
+    preset: PresetName = "quick",
+    seeds: Seeds = None,
+    threshold: Threshold = 0.9,
+    device: DeviceName = Device.auto,
+    out: Out = None,
+    changes: Set = None,
+    size: Size = None,
+    patients: PatientsKnown = Patients.column,
+) -> None:
+    """Run a protocol, or all of them; what is done already is not computed again."""
+    from vinet_bench.plan import make_plan
 
-    @run_app.command(name, help=about)
-    def command(
-        data: Data = "phantom",
-        methods: Methods = None,
-        preset: PresetName = "quick",
-        seeds: Seeds = None,
-        threshold: Threshold = 0.9,
-        device: DeviceName = Device.auto,
-        out: Out = None,
-        changes: Set = None,
-        size: Size = None,
-        patients: PatientsKnown = Patients.column,
-    ) -> None:
-        from vinet_bench.plan import make_plan
-
-        named = [m.strip() for m in methods.split(",")] if methods is not None else None
-        plan = make_plan(data, preset, named, seeds, threshold, size, patients.value, changes or [])
-        _carry_out(protocols, plan, out, device.value)
-
-
-_run_command("keep-important", ["keep-important"], "Table I: keep what is important, retrain.")
-_run_command("occlusion", ["occlusion"], "Table II: remove what is important, test.")
-_run_command("all", None, "Every protocol.")
+    named = [m.strip() for m in methods.split(",")] if methods is not None else None
+    plan = make_plan(data, preset, named, seeds, threshold, size, patients.value, changes or [])
+    _carry_out(protocol, plan, out, device.value)
 
 
-def _carry_out(names: list[str] | None, plan: Any, out: Path | None, device: str) -> None:
+def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
     # Known remarks of libraries that a user can do nothing about.
     warnings.filterwarnings("ignore", category=UserWarning, module="(torch|captum|timm|zennit)")
     from vinet_bench.progress import Shown
@@ -126,7 +120,8 @@ def _carry_out(names: list[str] | None, plan: Any, out: Path | None, device: str
     bars = Shown(err_console) if err_console.is_terminal else nullcontext()
     try:
         with bars as progress:
-            outcome = run(names or list(protocols()), plan, out, device, progress)
+            names = list(protocols()) if protocol == "all" else [protocol]
+            outcome = run(names, plan, out, device, progress)
     except KeyboardInterrupt:  # here, since typer would swallow it before main() sees it
         err_console.print("stopped; the same command goes on where it was")
         raise typer.Exit(INTERRUPTED) from None
@@ -149,7 +144,7 @@ def _print_tables(folder: Path) -> None:
         )
         grid.add_column("Method", no_wrap=True)
         for column in table.columns:
-            grid.add_column(column.heading, justify="right")
+            grid.add_column(column.heading, justify="right", overflow="fold")
         for _, rows in table.blocks():
             for row in rows:
                 grid.add_row(row.title, *row.cells)

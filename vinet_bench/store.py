@@ -174,7 +174,10 @@ def read_run(folder: Path) -> Run:
         with closing(sqlite3.connect(uri, uri=True)) as db:
             return _newest(folder, db)
     except sqlite3.Error as error:
-        raise UserError(f"{path} does not read as a store: {error}") from None
+        raise UserError(
+            f"{path} does not read as a store ({error}): if its run was killed, run the same"
+            " command again; it goes on where it was"
+        ) from None
 
 
 def _newest(folder: Path, db: sqlite3.Connection) -> Run:
