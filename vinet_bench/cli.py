@@ -109,14 +109,9 @@ def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="(torch|captum|timm|zennit)")
     from vinet_bench.progress import Shown
     from vinet_bench.protocols import protocols
+    from vinet_bench.report import write_report
     from vinet_bench.run import run
 
-    if plan.settings.split.by == "slice":
-        err_console.print(
-            "warning: split by slice: slices of one patient stand on both sides, so accuracies"
-            " are inflated",
-            style="red",
-        )
     bars = Shown(err_console) if err_console.is_terminal else nullcontext()
     try:
         with bars as progress:
@@ -128,8 +123,9 @@ def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
     for reason in outcome.failed:
         err_console.print(f"failed: {reason}", style="red")
     _print_tables(outcome.folder)
-    made = f"{outcome.made} cells made, {outcome.found} found in {outcome.folder}"
-    out_console.print(f"{made}; report: vinet-bench report {outcome.folder}", soft_wrap=True)
+    done = f"{outcome.made} cells made, {outcome.found} found in {outcome.folder}"
+    files = ", ".join(path.name for path in write_report(outcome.folder))
+    out_console.print(f"{done}; with the notes in {files}", soft_wrap=True)
     if outcome.failed:
         raise typer.Exit(FAILED_CELLS)
 

@@ -74,6 +74,7 @@ class Workshop:
             for name, part in self._parts.items()
         }
         self._networks: dict[str, nn.Module] = {}
+        self._diverged: dict[str, str] = {}
 
     @property
     def settings(self) -> Settings:
@@ -134,13 +135,25 @@ class Workshop:
         model = build(seed)
         stored = self.store.load("networks", key)
         if stored is None:
-            self._fit(f"{title}, seed {seed}", model, task, self._examples, training, seed)
+            self._fit_once(key, f"{title}, seed {seed}", model, task, training, seed)
             state = {k: v.cpu().numpy() for k, v in model.state_dict().items()}
             self.store.save("networks", key, state)
         else:
             model.load_state_dict({k: torch.from_numpy(v) for k, v in stored.items()})
         self._networks[key] = model.to(self.machine.device).eval().requires_grad_(False)
         return model
+
+    def _fit_once(
+        self, key: str, title: str, model: nn.Module, task: Task, training: Training, seed: int
+    ) -> None:
+        """Many cells need the same network: one that diverged is not tried again for each."""
+        try:
+            if key not in self._diverged:
+                self._fit(title, model, task, self._examples, training, seed)
+        except CellError as error:
+            self._diverged[key] = f"{title}: {error}"
+        if key in self._diverged:
+            raise CellError(self._diverged[key])
 
     def _new_classifier(self, name: str, training: Training) -> Callable[[int], nn.Module]:
         return lambda seed: build_classifier(name, self.data.num_classes, seed, training.width)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.folder import load_folder
-from vinet_bench.data.phantom import phantom
+from vinet_bench.data.phantom import SIZES, phantom
 from vinet_bench.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ Source = Callable[["Plan"], SliceDataset]
 def _phantom(plan: "Plan") -> SliceDataset:
     """CT-like slices with known evidence; no download."""
     settings = plan.settings
+    if plan.patients == "unknown":
+        raise UserError("--patients unknown: the phantom knows its patients; leave it out")
+    if not SIZES[0] <= settings.size <= SIZES[1]:
+        raise UserError(f"--size {settings.size}: a phantom has {SIZES[0]} to {SIZES[1]} pixels")
     return phantom(settings.phantom.model_copy(update={"size": settings.size}))
 
 
@@ -37,7 +41,7 @@ def load_data(plan: "Plan") -> SliceDataset:
     folder = Path(plan.data)
     if not folder.exists() and folder.name == plan.data:
         error = unknown_name("data set", plan.data, named)
-        raise UserError(f"{error}, or give a folder with a labels.csv")
+        raise UserError(f"{error}; or give a folder with a labels.csv")
     side = plan.settings.size
     given = side if plan.size_given else None
     unknown = plan.patients == "unknown"

@@ -32,6 +32,7 @@ from vinet_bench.data.phantom_shapes import (
 from vinet_bench.data.phantom_vessels import Strokes, draw_strokes, vessels
 
 GRADES = 5
+SIZES = (32, 512)  # the smallest and the largest picture in pixels
 AIR_HU, TOP_HU = -1000.0, 400.0  # black and white
 VESSEL_HU = 20.0
 SLICE_SHIFT = 2 / 64  # from slice to slice, 2 pixels of 64
@@ -45,7 +46,9 @@ class PhantomSettings(pydantic.BaseModel, frozen=True, extra="forbid"):
     """What a phantom is made of; the settings determine every pixel."""
 
     slices: int = Field(1800, ge=15, le=1_000_000, description="number of slices")
-    size: int = Field(64, ge=32, le=512, description="height and width in pixels (about 50 mm)")
+    size: int = Field(
+        64, ge=SIZES[0], le=SIZES[1], description="height and width in pixels (about 50 mm)"
+    )
     seed: int = Field(0, ge=0, description="another seed, other patients")
     difficulty: float = Field(
         0.2, ge=0, le=1, description="overlap of the grades: 0 almost none, 1 heavy"

@@ -37,9 +37,10 @@ class Context:
     def seeds(self) -> list[int]:
         return list(self.plan.get("seeds", []))
 
-    def shares(self, figure: Figure, above: float) -> str:
-        """'CAM 97.00 %, LRP 81.25 %': the rows whose figure lies above a bound."""
-        means = ((row["title"], self.figures.mean(row, figure)) for row in self.rows)
+    def shares(self, figure: Figure, above: float, but: str = "") -> str:
+        """'CAM 97.00 %, LRP 81.25 %': the rows (but one) whose figure lies above a bound."""
+        rows = (row for row in self.rows if row["name"] != but)
+        means = ((row["title"], self.figures.mean(row, figure)) for row in rows)
         return ", ".join(f"{t} {100 * m:.2f} %" for t, m in means if m is not None and m > above)
 
 
@@ -244,7 +245,7 @@ def _masks_alone(context: Context) -> list[str]:
 
 
 def _collapsed(context: Context) -> list[str]:
-    named = context.shares(_COMMONEST, COLLAPSED)
+    named = context.shares(_COMMONEST, COLLAPSED, but="majority")
     if not named:
         return []
     return [
