@@ -22,9 +22,9 @@ class Preset:
 
 PAPER = Settings()  # the defaults of Settings are the paper's values where it gives them
 
-# Short trainings need a cycled rate. VINet's classifier first learns to read (warm-up), and M starts
-# near 1 (shift; the released code adds 20). Trained together from the start, the importance network
-# wrote the class into the map's shape instead (docs/vinet-training.md).
+# Short trainings need a cycled rate. VINet's classifier first learns to read (warm-up), and M
+# starts near 1 (shift; the released code adds 20). Trained together from the start, the importance
+# network wrote the class into the map's shape instead (docs/vinet-training.md).
 _CLASSIFIER = Training(epochs=8, batch=32, learning_rate=1e-3, schedule="one-cycle", flips=True)
 _EXPLAINED = _CLASSIFIER.model_copy(update={"epochs": 12, "learning_rate": 5e-4, "width": 0.5})
 _VINET = VINetTraining(
