@@ -27,7 +27,11 @@ class CAM(NetworkMethod):
     """
 
     info = MethodInfo(
-        name="cam", title="CAM", paper="Zhou et al. 2016, arXiv 1512.04150", scaling="minmax"
+        name="cam",
+        title="CAM",
+        paper="Zhou et al. 2016, arXiv 1512.04150",
+        scaling="minmax",
+        variant="negative parts kept",
     )
 
     def __init__(self, cut_negative: bool = False) -> None:
@@ -48,7 +52,10 @@ class GradCAM(NetworkMethod):
     """Grad-CAM at the last feature maps (pytorch-grad-cam), negative parts cut."""
 
     info = MethodInfo(
-        name="gradcam", title="Grad-CAM", paper="Selvaraju et al. 2017, arXiv 1610.02391"
+        name="gradcam",
+        title="Grad-CAM",
+        paper="Selvaraju et al. 2017, arXiv 1610.02391",
+        variant="last convolution, negative parts cut",
     )
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:

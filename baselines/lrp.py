@@ -34,7 +34,11 @@ class LRP(_ZennitMethod):
     convolutions, epsilon (1e-6) in the linear layer (Montavon et al. 2019)."""
 
     info = MethodInfo(
-        name="lrp", title="LRP", paper="Bach et al. 2015, doi 10.1371/journal.pone.0130140"
+        name="lrp",
+        title="LRP",
+        paper="Bach et al. 2015, doi 10.1371/journal.pone.0130140",
+        variant="EpsilonPlusFlat: flat in the first layer, z+ in the other convolutions,"
+        " epsilon in the linear layer",
     )
 
     def composite(self) -> Composite:
@@ -48,6 +52,7 @@ class LRPEpsilon(_ZennitMethod):
         name="lrp-epsilon",
         title="LRP (epsilon)",
         paper="Bach et al. 2015, doi 10.1371/journal.pone.0130140",
+        variant="epsilon 1e-6 in every layer",
     )
 
     def composite(self) -> Composite:

@@ -18,6 +18,7 @@ class MethodInfo:
 
     explains: the network whose decision is explained: 'vgg16', 'vinet', or 'nothing' for a control.
     kind: 'method'; 'control', which reserves as many pixels as VINet; 'oracle', which knows.
+    variant: which of the published variants this is, where there are several; stands under a table.
     scaling: a policy of vinet_bench.masks.SCALINGS that brings the raw maps to [0, 1] for Eq. 9.
     """
 
@@ -27,6 +28,7 @@ class MethodInfo:
     explains: Literal["vgg16", "vinet", "nothing"] = "vgg16"
     kind: Literal["method", "control", "oracle"] = "method"
     scaling: str = "positive"
+    variant: str = ""
 
 
 class SaliencyMethod(Protocol):

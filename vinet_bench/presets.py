@@ -72,7 +72,7 @@ PRESETS = {
             phantom=PhantomSettings(slices=6500),
             split=Split(validation=1 / 13, test=4 / 13),
             size=64,
-            vinet=_VINET.model_copy(update={"epochs": 14, "alpha": 3.0}),
+            vinet=_VINET.model_copy(update={"epochs": 14, "alpha": 5.0}),
             explained=_EXPLAINED.model_copy(update={"epochs": 15, "batch": 64}),
             retrain=_CLASSIFIER.model_copy(update={"epochs": 10, "batch": 64}),
             mask_size=32,

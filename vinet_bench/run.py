@@ -198,6 +198,6 @@ def _rows(plan: Plan) -> list[dict[str, str]]:
         for n, t in references
     ]
     return rows + [
-        {k: getattr(info, k) for k in ("name", "title", "kind", "explains", "scaling")}
+        {k: getattr(info, k) for k in ("name", "title", "kind", "explains", "scaling", "variant")}
         for info in infos
     ]

@@ -207,7 +207,9 @@ def _by(context: Context, key: str) -> str:
 def _policies(context: Context) -> list[str]:
     scaling, explains = _by(context, "scaling"), _by(context, "explains")
     notes = [f"Scaling of the maps before the threshold: {scaling}."] if scaling else []
-    return notes + ([f"Network that is explained: {explains}."] if explains else [])
+    notes += [f"Network that is explained: {explains}."] if explains else []
+    variants = [f"{r['title']}: {r['variant']}" for r in context.rows if r.get("variant")]
+    return notes + ([f"Variants: {'; '.join(variants)}."] if variants else [])
 
 
 def _yardstick(context: Context) -> str | tuple[str, float]:
