@@ -192,6 +192,12 @@ def test_one_more_method_computes_that_method_alone(
     assert list(lines(copied, 1)) == ["original", "majority", *METHODS, "centre"]
 
 
+def test_fewer_methods_later_leave_the_other_rows(done: Done, copied: Path) -> None:
+    outcome = run(["occlusion"], fast_plan("vinet"), copied, "cpu")
+    assert outcome.made == 0
+    assert written(copied) == done.tables
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
     """The command in a process of its own, with as many threads as here."""
     words = [sys.executable, "-c", "from vinet_bench.cli import main; main()", *arguments]

@@ -21,8 +21,8 @@ class Plan(Frozen):
     settings: Settings = PRESETS["quick"].settings
 
     def identity(self) -> dict[str, object]:
-        """All that makes two plans of one folder different tables, not more rows of one table."""
-        return self.model_dump(mode="json", exclude={"methods", "methods_given", "seeds", "preset"})
+        """All but the data that makes two plans different tables, not more rows of one table."""
+        return self.model_dump(mode="json", include={"threshold", "settings"})
 
 
 def make_plan(

@@ -16,7 +16,7 @@ from vinet_bench.data import load_data
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split, majority_share, split_slices
 from vinet_bench.errors import CellError, UserError, unknown_name
-from vinet_bench.methods import method
+from vinet_bench.methods import method, methods
 from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
@@ -86,7 +86,10 @@ def run(
     store = Store(folder or default_folder(plan))
     try:
         shop = Workshop(plan, data, split, store, machine, progress or Silent())
-        return _carry_out(chosen, shop, describe(plan, data, split, machine))
+        plan_id = key_of(plan.identity() | {"data": data.fingerprint})
+        widened = _widened(plan, store.plan(plan_id))
+        store.start(plan_id, describe(widened, data, split, machine), time.time())
+        return _carry_out(chosen, shop, plan_id)
     finally:
         store.close()
 
@@ -114,11 +117,17 @@ def _with_possible_methods(plan: Plan, data: SliceDataset) -> Plan:
     )
 
 
-def _carry_out(
-    chosen: Sequence[EvalProtocol], shop: Workshop, description: dict[str, Any]
-) -> Outcome:
-    plan_id = key_of(shop.plan.identity() | {"data": shop.data.fingerprint})
-    shop.store.start(plan_id, description, time.time())
+def _widened(plan: Plan, earlier: dict[str, Any] | None) -> Plan:
+    """The plan with the methods and seeds that the same tables hold already."""
+    if earlier is None:
+        return plan
+    names = {row["name"] for row in earlier["rows"]} | set(plan.methods)
+    seeds = {*plan.seeds, *earlier["seeds"]}
+    rows = tuple(name for name in methods() if name in names)
+    return plan.model_copy(update={"methods": rows, "seeds": tuple(sorted(seeds))})
+
+
+def _carry_out(chosen: Sequence[EvalProtocol], shop: Workshop, plan_id: str) -> Outcome:
     cells = [(p, cell) for p in chosen for cell in p.cells(shop.plan)]
     made, found, failed = 0, 0, []
     with shop.progress.step("cells", len(cells)) as advance:

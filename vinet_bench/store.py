@@ -89,6 +89,12 @@ class Store:
                 (plan_id, json.dumps(plan, sort_keys=True), now),
             )
 
+    def plan(self, plan_id: str) -> dict[str, Any] | None:
+        """What `start` noted of a plan, or None."""
+        sql = "SELECT plan FROM plans WHERE id = ?"
+        found = self._db.execute(sql, (plan_id,)).fetchone()
+        return None if found is None else dict(json.loads(found[0]))
+
     def has(self, key: str) -> bool:
         """True if the cell is finished; a failed cell is not, and is tried again."""
         rows = self._db.execute("SELECT error FROM records WHERE key = ?", (key,)).fetchall()
