@@ -207,3 +207,9 @@ def test_knot_weights_keep_a_constant() -> None:
 def test_bad_settings_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(pydantic.ValidationError):
         PhantomSettings(**bad)
+
+
+def test_unusual_settings_stand_in_the_notes() -> None:
+    assert phantom(PhantomSettings(slices=15)).notes == ()
+    unusual = phantom(PhantomSettings(slices=15, evidence="texture", confounder=0.5))
+    assert unusual.notes == ("phantom.evidence = texture", "phantom.confounder = 0.5")

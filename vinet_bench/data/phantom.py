@@ -116,7 +116,14 @@ def phantom(settings: PhantomSettings) -> SliceDataset:
         class_names=tuple(str(grade + 1) for grade in range(GRADES)),
         evidence=evidence,
         marker=marker,
+        notes=_unusual(settings),
     )
+
+
+def _unusual(settings: PhantomSettings) -> tuple[str, ...]:
+    """What a table of this phantom must say: settings other than the default's."""
+    changed = settings.model_dump(exclude_defaults=True, exclude={"slices", "size"})
+    return tuple(f"phantom.{name} = {value}" for name, value in changed.items())
 
 
 def _place(settings: PhantomSettings, index: int) -> tuple[int, int, int]:
