@@ -16,7 +16,7 @@ from vinet_bench.data import load_data
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split, majority_share, split_slices
 from vinet_bench.errors import CellError, UserError, unknown_name
-from vinet_bench.methods import method, methods
+from vinet_bench.methods import MethodInfo, method, methods
 from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
@@ -206,7 +206,13 @@ def _rows(plan: Plan) -> list[dict[str, str]]:
         {"name": n, "title": t, "kind": "reference", "explains": "", "scaling": ""}
         for n, t in references
     ]
-    return rows + [
-        {k: getattr(info, k) for k in ("name", "title", "kind", "explains", "scaling", "variant")}
-        for info in infos
-    ]
+    return rows + [_row(info) for info in infos]
+
+
+def _row(info: MethodInfo) -> dict[str, str]:
+    """A method as the report needs it; a control's map is ranked, never scaled."""
+    names = ("name", "title", "kind", "variant")
+    return {k: getattr(info, k) for k in names} | {
+        "explains": "" if info.explains == "nothing" else info.explains,
+        "scaling": "" if info.kind == "control" else info.scaling,
+    }
