@@ -203,7 +203,14 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     words = [sys.executable, "-c", "from vinet_bench.cli import main; main()", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     pipe = subprocess.PIPE
-    return subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environment)
+    return subprocess.Popen(
+        words, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=_hear_interrupts
+    )
+
+
+def _hear_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C, and their children after them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_the_command_gives_the_same_bytes_and_a_quiet_pipe(done: Done, tmp_path: Path) -> None:
