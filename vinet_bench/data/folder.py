@@ -1,7 +1,5 @@
 """The user's own data: a folder with labels.csv and pictures."""
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from vinet_bench.data.pictures import (
     resize_mask,
     resize_picture,
 )
+from vinet_bench.data.tables import check_width, read_records, shown
 from vinet_bench.errors import UserError
 
 Patients = Literal["column", "unknown"]
@@ -94,10 +93,10 @@ def load_folder(
 def _root(folder: Path) -> Path:
     root = folder.resolve()
     if not root.is_dir():
-        raise UserError(f"folder {_shown(str(folder))} does not exist: give a folder with {TABLE}")
+        raise UserError(f"folder {shown(str(folder))} does not exist: give a folder with {TABLE}")
     if not (root / TABLE).is_file():
         raise UserError(
-            f"folder {_shown(str(folder))} has no {TABLE}: "
+            f"folder {shown(str(folder))} has no {TABLE}: "
             "write one with the columns image, label, patient"
         )
     return root
@@ -105,7 +104,7 @@ def _root(folder: Path) -> Path:
 
 def _rows(root: Path, patients: Patients) -> list[Row]:
     """The table's rows that are not blank, each as wide as the header."""
-    records = _records(root / TABLE)
+    records = read_records(root / TABLE)
     if not records:
         raise UserError(f"{TABLE} is empty: write the columns image, label, patient")
     header = [cell.strip() for cell in records[0]]
@@ -114,11 +113,7 @@ def _rows(root: Path, patients: Patients) -> list[Row]:
     for number, record in enumerate(records[1:], start=2):
         if not any(cell.strip() for cell in record):
             continue  # a blank line, as spreadsheets leave at the end
-        if len(record) != len(header):
-            raise UserError(
-                f"{TABLE} row {number} has {len(record)} cells and the header {len(header)}: "
-                "fill them in, or quote a text that has commas"
-            )
+        check_width(TABLE, number, record, header)
         cells = dict(zip(header, record, strict=True))
         rows.append(Row(number, **{name: cells.get(name, "").strip() for name in COLUMNS}))
         _check_printable(rows[-1])
@@ -132,31 +127,9 @@ def _check_printable(row: Row) -> None:
     for name, text in (("label", row.label), ("patient", row.patient)):
         if not text.isprintable():
             raise row.error(
-                f"the {name} {_shown(text)} has a line break or another unprintable "
+                f"the {name} {shown(text)} has a line break or another unprintable "
                 "character: remove it"
             )
-
-
-def _records(path: Path) -> list[list[str]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{TABLE} is not UTF-8 text: save it as 'CSV UTF-8'") from None
-    except OSError as problem:
-        raise UserError(
-            f"{TABLE} cannot be opened ({problem.strerror}): check its rights"
-        ) from None
-    if "\0" in text:
-        raise UserError(f"{TABLE} is not text: save it as 'CSV UTF-8'")
-    records: list[list[str]] = []
-    try:
-        for record in csv.reader(io.StringIO(text, newline=""), strict=True):
-            records.append(record)  # noqa: PERF402 (its length is needed when it fails)
-    except csv.Error as problem:
-        raise UserError(
-            f"{TABLE} row {len(records) + 1} is no CSV ({problem}): mend its quotes"
-        ) from None
-    return records
 
 
 def _check_header(header: Sequence[str], patients: Patients) -> None:
@@ -168,12 +141,6 @@ def _check_header(header: Sequence[str], patients: Patients) -> None:
     for name in COLUMNS:
         if header.count(name) > 1:
             raise UserError(f"{TABLE} has two columns '{name}': remove or rename one")
-
-
-def _shown(text: str) -> str:
-    """Text from outside for a one-line message: printable, and not endless."""
-    safe = text if text.isprintable() else ascii(text)
-    return safe if len(safe) <= 200 else safe[:197] + "..."
 
 
 # ---- labels, patients, parts
@@ -191,7 +158,7 @@ def _labels(rows: Sequence[Row]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         classes = sorted(set(names))
     if len(classes) < 2:
         raise UserError(
-            f"{TABLE} has one class only ('{_shown(classes[0])}'): a benchmark needs two or more"
+            f"{TABLE} has one class only ('{shown(classes[0])}'): a benchmark needs two or more"
         )
     places = {name: place for place, name in enumerate(classes)}
     return np.array([places[name] for name in names], dtype=np.int64), tuple(classes)
@@ -208,19 +175,17 @@ def _check_labels(rows: Sequence[Row]) -> None:
         found = NUMBER.fullmatch(row.label) is not None
         if found != expected:
             raise row.error(
-                f"label '{_shown(row.label)}' is a {kinds[found]}, but row {first.number} has the "
-                f"{kinds[expected]} '{_shown(first.label)}': use only numbers or only names"
+                f"label '{shown(row.label)}' is a {kinds[found]}, but row {first.number} has the "
+                f"{kinds[expected]} '{shown(first.label)}': use only numbers or only names"
             )
 
 
 def _number(row: Row) -> int:
     if not WHOLE_NUMBER.fullmatch(row.label):
-        raise row.error(
-            f"label {_shown(row.label)} is not a whole number: use 0 to {LARGEST_LABEL}"
-        )
+        raise row.error(f"label {shown(row.label)} is not a whole number: use 0 to {LARGEST_LABEL}")
     if not 0 <= float(row.label) <= LARGEST_LABEL:
         raise row.error(
-            f"label {_shown(row.label)} is out of range: use whole numbers from 0 "
+            f"label {shown(row.label)} is out of range: use whole numbers from 0 "
             f"to {LARGEST_LABEL}, or names"
         )
     return int(float(row.label))
@@ -251,7 +216,7 @@ def _given_parts(rows: Sequence[Row], owners: Sequence[str]) -> NDArray[np.str_]
         home, number = homes.setdefault(owner, (part, row.number))
         if home != part:
             raise row.error(
-                f"patient {_shown(owner)} is in {part} here and in {home} in row {number}: "
+                f"patient {shown(owner)} is in {part} here and in {home} in row {number}: "
                 "keep all slices of a patient in one part"
             )
     return np.array(parts, dtype=np.str_)
@@ -260,7 +225,7 @@ def _given_parts(rows: Sequence[Row], owners: Sequence[str]) -> NDArray[np.str_]
 def _part(row: Row) -> str:
     part = PART_WORDS.get(row.split.lower())
     if part is None:
-        found = f"'{_shown(row.split)}' is unknown" if row.split else "is empty"
+        found = f"'{shown(row.split)}' is unknown" if row.split else "is empty"
         raise row.error(f"the split {found}: write train, validation or test")
     return part
 
@@ -276,7 +241,7 @@ def _image_paths(root: Path, rows: Sequence[Row]) -> list[Path]:
         path = _path(root, row, row.image, "picture")
         if path in seen:
             raise row.error(
-                f"picture {_shown(row.image)} stands in row {seen[path]} too: remove one of them"
+                f"picture {shown(row.image)} stands in row {seen[path]} too: remove one of them"
             )
         seen[path] = row.number
     return list(seen)
@@ -284,7 +249,7 @@ def _image_paths(root: Path, rows: Sequence[Row]) -> list[Path]:
 
 def _path(root: Path, row: Row, text: str, what: str) -> Path:
     """The file that a cell names. Raises UserError if it leaves the folder or does not exist."""
-    name = f"{what} {_shown(text)}"
+    name = f"{what} {shown(text)}"
     if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute():
         raise row.error(f"{name} is an absolute path: write it relative to the folder")
     try:
@@ -311,13 +276,13 @@ def _images(
         try:
             picture = read_picture(path)
         except PictureError as problem:
-            raise row.error(f"picture {_shown(row.image)} {problem}") from None
+            raise row.error(f"picture {shown(row.image)} {problem}") from None
         height, width = picture.pixels.shape
         shapes.append((height, width))
         if one_size and shapes[-1] != shapes[0]:
             raise row.error(
-                f"pictures have two sizes ({_by(shapes[0])} in {_shown(rows[0].image)}, "
-                f"{_by(shapes[-1])} in {_shown(row.image)}): say --size N to resample them all"
+                f"pictures have two sizes ({_by(shapes[0])} in {shown(rows[0].image)}, "
+                f"{_by(shapes[-1])} in {shown(row.image)}): say --size N to resample them all"
             )
         # Shrunk at once, so that a large data set never lies in memory at its own size.
         resized.append(resize_picture(picture.pixels, side))
@@ -369,11 +334,11 @@ def _evidence(
         try:
             mask = read_mask(path)
         except PictureError as problem:
-            raise row.error(f"mask {_shown(row.mask)} {problem}") from None
+            raise row.error(f"mask {shown(row.mask)} {problem}") from None
         if mask.shape != shape:
             found = " x ".join(map(str, mask.shape))
             raise row.error(
-                f"mask {_shown(row.mask)} is {found} and its picture {_by(shape)}: make them equal"
+                f"mask {shown(row.mask)} is {found} and its picture {_by(shape)}: make them equal"
             )
         evidence[place] = resize_mask(mask, side)
     return evidence

@@ -1,0 +1,74 @@
+"""CSV files from outside, read as untrusted text: every fault is named in one line."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from vinet_bench.errors import UserError
+
+LONGEST_SHOWN = 200
+
+
+def shown(text: str) -> str:
+    """Text from outside for a one-line message: printable, and not endless."""
+    safe = text if text.isprintable() else ascii(text)
+    return safe if len(safe) <= LONGEST_SHOWN else safe[: LONGEST_SHOWN - 3] + "..."
+
+
+def read_records(path: Path) -> list[list[str]]:
+    """The records of a CSV file, header first. Raises UserError that names the file."""
+    name = shown(path.name)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{name} is not UTF-8 text: save it as 'CSV UTF-8'") from None
+    except OSError as problem:
+        raise UserError(f"{name} cannot be opened ({problem.strerror}): check its rights") from None
+    if "\0" in text:
+        raise UserError(f"{name} is not text: save it as 'CSV UTF-8'")
+    records: list[list[str]] = []
+    try:
+        for record in csv.reader(io.StringIO(text, newline=""), strict=True):
+            records.append(record)  # noqa: PERF402 (its length is needed when it fails)
+    except csv.Error as problem:
+        raise UserError(
+            f"{name} row {len(records) + 1} is no CSV ({problem}): mend its quotes"
+        ) from None
+    return records
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows that are not blank, each with its number (the header is row 1) and its cells.
+
+    columns: those that must be there, each once. Raises UserError that names file, row or column.
+    """
+    name = shown(path.name)
+    records = read_records(path)
+    wanted = ", ".join(columns)
+    if not records:
+        raise UserError(f"{name} is empty: write the columns {wanted}")
+    header = [cell.strip() for cell in records[0]]
+    for column in columns:
+        if header.count(column) != 1:
+            many = "two columns" if column in header else "no column"
+            raise UserError(f"{name} has {many} '{column}': it needs {wanted}, each once")
+    rows = []
+    for number, record in enumerate(records[1:], start=2):
+        if not any(cell.strip() for cell in record):
+            continue  # a blank line, as spreadsheets leave at the end
+        check_width(name, number, record, header)
+        cells = zip(header, (cell.strip() for cell in record), strict=True)
+        rows.append((number, dict(cells)))
+    if not rows:
+        raise UserError(f"{name} has no rows below its header")
+    return rows
+
+
+def check_width(name: str, number: int, record: Sequence[str], header: Sequence[str]) -> None:
+    """Raises UserError where a row has more or fewer cells than the header."""
+    if len(record) != len(header):
+        raise UserError(
+            f"{name} row {number} has {len(record)} cells and the header {len(header)}: "
+            "fill them in, or quote a text that has commas"
+        )
