@@ -10,23 +10,16 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table as Grid
 
-from vinet_bench import __version__
+from vinet_bench import __version__, cli_data
+from vinet_bench.consoles import BAD_INPUT, FAILED_CELLS, INTERRUPTED, err_console, out_console
 from vinet_bench.errors import UserError
 
 HELP = "Saliency methods on medical images, compared so that a reviewer believes it."
-BAD_INPUT, FAILED_CELLS, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False)
-
-# A pipe has no width of its own: wide enough that no table is folded.
-# Nothing that a user named ([x], :x:) is taken for markup.
-out_console = Console(
-    width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False
-)
-err_console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
+app.add_typer(cli_data.app, name="data")
 
 
 class Device(StrEnum):
@@ -56,7 +49,7 @@ class Listing(StrEnum):
 
 
 Data = Annotated[
-    str, typer.Option(help="'phantom', or a folder with labels.csv (image, label, patient).")
+    str, typer.Option(help="'phantom', a folder with labels.csv, or a prepared data set.")
 ]
 Methods = Annotated[
     str | None, typer.Option(help="Comma-separated; default: the paper's, two more, controls.")
@@ -196,7 +189,11 @@ def _list_datasets() -> list[tuple[str, ...]]:
     from vinet_bench.data import sources
 
     named = [(name, (source.__doc__ or "").strip()) for name, source in sources().items()]
-    return [*named, ("DIR", "any folder with labels.csv: image, label, patient; mask, split")]
+    return [
+        *named,
+        ("DIR", "any folder with labels.csv: image, label, patient; mask, split"),
+        ("DIR", "what `data prepare` wrote: LUNA16, LIDC, NoduleMNIST3D"),
+    ]
 
 
 def _list_networks() -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.folder import load_folder
 from vinet_bench.data.phantom import SIZES, phantom
+from vinet_bench.data.prepared import is_prepared, load_prepared
 from vinet_bench.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def _phantom(plan: "Plan") -> SliceDataset:
 
 def sources() -> Mapping[str, Source]:
     """Every data source that has a name: the built-in ones and those of the entry point
-    vinet_bench.datasets. Any other data set is a folder with a labels.csv."""
+    vinet_bench.datasets. Any other data set is a folder: prepared, or with a labels.csv."""
     outside = {e.name: e.load() for e in entry_points(group="vinet_bench.datasets")}
     return {"phantom": _phantom, **outside}
 
@@ -41,8 +42,10 @@ def load_data(plan: "Plan") -> SliceDataset:
     folder = Path(plan.data)
     if not folder.exists() and folder.name == plan.data:
         error = unknown_name("data set", plan.data, named)
-        raise UserError(f"{error}; or give a folder with a labels.csv")
+        raise UserError(f"{error}; or give a folder with a labels.csv, or a prepared one")
     side = plan.settings.size
     given = side if plan.size_given else None
+    if is_prepared(folder):
+        return load_prepared(folder, side, plan.patients)
     unknown = plan.patients == "unknown"
     return load_folder(folder, given, side, "unknown" if unknown else "column")

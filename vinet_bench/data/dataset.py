@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vinet_bench.data.pictures import resize_mask, resize_picture
+
 PARTS = ("train", "validation", "test")
+UNKNOWN_PATIENTS = "patients are unknown: every slice counts as its own patient"
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class SliceDataset:
     labels (N,): int64, 0..K-1. patients (N,), ids (N,): str.
     evidence (N, H, W): bool, the pixels that make the class, or None where nobody knows.
     marker (N, H, W): bool, a planted confounder, or None.
+    readers (N, H, W): uint8, bit r set where reader r outlined the evidence, or None.
     given_parts (N,): 'train', 'validation' or 'test' where the source fixes the split, or None.
     """
 
@@ -30,6 +34,7 @@ class SliceDataset:
     class_names: tuple[str, ...]
     evidence: NDArray[np.bool_] | None = None
     marker: NDArray[np.bool_] | None = None
+    readers: NDArray[np.uint8] | None = None
     given_parts: NDArray[np.str_] | None = None
     patients_known: bool = True
     notes: tuple[str, ...] = field(default=())
@@ -38,7 +43,8 @@ class SliceDataset:
         n = len(self.images)
         if self.images.dtype not in (np.uint8, np.float16) or self.images.ndim != 3:
             raise ValueError("images must be (N, H, W) of uint8 or float16")
-        columns = (self.labels, self.patients, self.ids, self.evidence, self.marker)
+        stacks = (self.evidence, self.marker, self.readers)
+        columns = (self.labels, self.patients, self.ids, *stacks)
         if any(column is not None and len(column) != n for column in columns):
             raise ValueError(f"every column must have {n} entries")
 
@@ -62,19 +68,56 @@ class SliceDataset:
 
     def subset(self, indices: NDArray[np.int64]) -> "SliceDataset":
         """The same data set with only these slices, in this order."""
-        columns = ("images", "labels", "patients", "ids", "evidence", "marker", "given_parts")
+        stacks = ("images", "evidence", "marker", "readers")
+        columns = ("labels", "patients", "ids", "given_parts", *stacks)
         chosen: dict[str, Any] = {}
         for name in columns:
             column = getattr(self, name)
             chosen[name] = None if column is None else column[indices]
         return replace(self, **chosen)
 
+    def without_patients(self) -> "SliceDataset":
+        """The same slices where nobody knows whose they are: every one is its own patient."""
+        return replace(
+            self, patients=self.ids, patients_known=False, notes=(*self.notes, UNKNOWN_PATIENTS)
+        )
+
+    def resized(self, side: int) -> "SliceDataset":
+        """The same slices at side x side pixels; bilinear, masks where half covered."""
+        if self.size == (side, side):
+            return self
+        chosen: dict[str, Any] = {"images": _resized_pictures(self.images, side)}
+        for name in ("evidence", "marker"):
+            stack = getattr(self, name)
+            if stack is not None:
+                chosen[name] = np.stack([resize_mask(mask, side) for mask in stack])
+        if self.readers is not None:
+            chosen["readers"] = np.stack([_resized_bits(bits, side) for bits in self.readers])
+        return replace(self, **chosen)
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the content: pictures, labels, patients, evidence and given parts."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
-        for column in (self.images, self.labels, self.evidence, self.marker):
+        for column in (self.images, self.labels, self.evidence, self.marker, self.readers):
             digest.update(b"-" if column is None else np.ascontiguousarray(column).tobytes())
         for text in (self.patients, self.given_parts):
             digest.update(b"-" if text is None else "\0".join(text.tolist()).encode())
         return digest.hexdigest()[:16]
+
+
+def _resized_pictures(
+    images: NDArray[np.uint8] | NDArray[np.float16], side: int
+) -> NDArray[np.uint8] | NDArray[np.float16]:
+    if images.dtype == np.uint8:
+        return np.stack([resize_picture(picture, side) for picture in images]).astype(np.uint8)
+    # Pillow has no float16.
+    resized = [resize_picture(picture.astype(np.float32), side) for picture in images]
+    return np.stack(resized).astype(np.float16)
+
+
+def _resized_bits(bits: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Each reader's mask resized by itself. (H, W) -> (side, side)."""
+    masks = [resize_mask((bits >> reader & 1).astype(np.bool_), side) for reader in range(8)]
+    packed: NDArray[np.uint8] = np.packbits(masks, axis=0, bitorder="little")[0]
+    return packed

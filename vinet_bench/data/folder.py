@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vinet_bench.data.dataset import PARTS, SliceDataset
+from vinet_bench.data.dataset import PARTS, UNKNOWN_PATIENTS, SliceDataset
 from vinet_bench.data.pictures import (
     LARGEST,
     PictureError,
@@ -72,7 +72,7 @@ def load_folder(
     mask_paths = [_path(root, row, row.mask, "mask") if row.mask else None for row in rows]
     images, shapes, notes = _images(rows, image_paths, side, one_size=size is None)
     if patients == "unknown":
-        notes += ("patients are unknown: every slice counts as its own patient",)
+        notes += (UNKNOWN_PATIENTS,)
     return SliceDataset(
         name=root.name,
         images=images,

@@ -4,7 +4,7 @@ Made by tools/make_lidc_table.py. Flat tables that point to each other by row: s
 reading <- outline <- points; points are stored as steps from one to the next, which compress well.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vinet_bench.data.readings import LidcNodule, Outline, Reading, Readings
+from vinet_bench.data.readings import LidcNodule, Outline, Reading, Spacing
 
 TABLE = "lidc_readings.npz"
 ATTRIBUTION = (
@@ -33,6 +33,23 @@ class Scan:
 
     series: str
     patient: str
+
+
+@dataclass(frozen=True)
+class TableReadings:
+    """The nodules of three or more readers in all of LIDC's 1,018 scans, clustered already."""
+
+    by_series: Mapping[str, tuple[LidcNodule, ...]]
+    patients: Mapping[str, str]
+    source: str = "the shipped table of LIDC's readings"
+    faults: tuple[tuple[str, str], ...] = ()
+
+    def series(self) -> Collection[str]:
+        return self.patients
+
+    def nodules(self, series: str, spacing: Spacing) -> tuple[LidcNodule, ...]:
+        """As they were clustered with LIDC's own spacing; the argument changes nothing."""
+        return self.by_series.get(series, ())
 
 
 def write_table(path: Path, scans: Sequence[Scan], nodules: Sequence[LidcNodule]) -> None:
@@ -59,13 +76,13 @@ def write_table(path: Path, scans: Sequence[Scan], nodules: Sequence[LidcNodule]
 
 
 @cache
-def shipped_readings() -> Readings:
+def shipped_readings() -> TableReadings:
     """LIDC's readings as the package carries them."""
     with as_file(files("vinet_bench.data") / TABLE) as path:
         return read_table(path)
 
 
-def read_table(path: Path) -> Readings:
+def read_table(path: Path) -> TableReadings:
     """What write_table wrote."""
     with np.load(path, allow_pickle=False) as stored:
         table = dict(stored)
@@ -78,11 +95,8 @@ def read_table(path: Path) -> Readings:
         of_scan = nodules.setdefault(series[scan], [])
         place = LidcNodule(series[scan], len(of_scan) + 1, x, y, z, diameter, tuple(members[row]))
         of_scan.append(place)
-    return Readings(
-        source="the shipped table of LIDC's readings",
-        nodules={name: tuple(found) for name, found in nodules.items()},
-        patients=dict(zip(series, patients, strict=True)),
-    )
+    by_series = {name: tuple(found) for name, found in nodules.items()}
+    return TableReadings(by_series, dict(zip(series, patients, strict=True)))
 
 
 def _readings(table: Arrays) -> list[Reading]:

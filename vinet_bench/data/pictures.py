@@ -15,6 +15,7 @@ GREY_8 = ("1", "L", "LA")
 GREY_16 = ("I", "I;16", "I;16B", "I;16L")  # Pillow before 11 opens 16-bit PNG as "I"
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
+Part = tuple[float, float, float, float]
 
 
 class PictureError(ValueError):
@@ -62,21 +63,23 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
         return np.asarray(values != 0)
 
 
-def resize_picture(pixels: Pixels, side: int) -> Pixels:
-    """(H, W) -> (side, side), bilinear, antialiased where it shrinks; same dtype."""
-    if pixels.shape == (side, side):
+def resize_picture(pixels: Pixels, side: int, part: Part | None = None) -> Pixels:
+    """(H, W) -> (side, side), bilinear, antialiased where it shrinks; same dtype.
+
+    part: what of it becomes the picture, its left, top, right and bottom in pixels from the corner.
+    """
+    height, width = pixels.shape
+    if (height, width) == (side, side) and part in (None, (0, 0, width, height)):
         return pixels
-    resized = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR, box=part)
     return np.array(resized)
 
 
-def resize_mask(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+def resize_mask(mask: NDArray[np.bool_], side: int, part: Part | None = None) -> NDArray[np.bool_]:
     """(H, W) -> (side, side): what is covered by half or more; never empty if it was not."""
-    if mask.shape == (side, side):
-        return mask
-    covered = resize_picture(mask.astype(np.float32), side)
+    covered = resize_picture(mask.astype(np.float32), side, part)
     kept = np.asarray(covered >= 0.5)
-    if mask.any() and not kept.any():
+    if covered.any() and not kept.any():
         kept.flat[int(covered.argmax())] = True
     return kept
 

@@ -3,10 +3,10 @@
 Data: LIDC-IDRI (CC BY 3.0). Armato et al. 2011, Med. Phys. 38(2), 915-931, doi 10.1118/1.3528204.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,16 +151,31 @@ class LidcNodule:
     readings: tuple[Reading, ...]
 
 
-@dataclass(frozen=True)
-class Readings:
-    """All nodules of three or more readers by series, and each series' patient.
+class Readings(Protocol):
+    """Where LIDC's readings come from."""
 
-    patients: every series that is known, also those without a nodule.
-    """
+    @property
+    def source(self) -> str:
+        """What a report calls it."""
+        ...
 
-    source: str
-    nodules: Mapping[str, tuple[LidcNodule, ...]]
-    patients: Mapping[str, str]
+    @property
+    def patients(self) -> Mapping[str, str]:
+        """Each series' patient, as far as the source knows it."""
+        ...
+
+    @property
+    def faults(self) -> Sequence[tuple[str, str]]:
+        """Files that could not be used, each with the reason."""
+        ...
+
+    def series(self) -> Collection[str]:
+        """Every series that has a reading."""
+        ...
+
+    def nodules(self, series: str, spacing: Spacing) -> tuple[LidcNodule, ...]:
+        """The nodules of a series that three or more readers outlined."""
+        ...
 
 
 def clustered(

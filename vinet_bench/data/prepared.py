@@ -1,0 +1,215 @@
+"""The prepared data set: memory-mapped pictures, a table, masks, and a fingerprint of it all.
+
+dataset.json   name, classes, notes, fingerprint, the recipe that made it
+images.npy     (N, H, W) uint8; 0..255 is -1000..400 HU where the source is CT
+readers.npy    (N, H, W) uint8, bit r set where reader r outlined; only where readers are known
+masks.npy      (N, H, W) bool, the pixels of half of the readers or more; as above
+slices.csv     a row for each picture: id, label, patient, part, and what else is known of it
+"""
+
+import csv
+import errno
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vinet_bench.data.cutting import consensus
+from vinet_bench.data.dataset import PARTS, SliceDataset
+from vinet_bench.data.tables import read_rows
+from vinet_bench.errors import UserError
+
+INDEX, TABLE, REPORT = "dataset.json", "slices.csv", "report.csv"
+IMAGES, MASKS, READERS = "images.npy", "masks.npy", "readers.npy"
+FORMAT = 1
+COLUMNS = ("id", "label", "patient")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What dataset.json says beside the fingerprint."""
+
+    name: str
+    class_names: tuple[str, ...]
+    patients_known: bool
+    notes: tuple[str, ...]
+    recipe: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some slices of a data set, whole enough to be written.
+
+    images (n, H, W) uint8; readers (n, H, W) uint8 with a bit for each reader, or None; rows: a
+    slice's cells by column: id, label (a class name), patient, readers (their number) and others.
+    """
+
+    images: NDArray[np.uint8]
+    readers: NDArray[np.uint8] | None
+    rows: Sequence[Mapping[str, str]]
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder holds a prepared data set."""
+    return (folder / INDEX).is_file()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what can befall a file that is written into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "make room and give the command again: it goes on where it was"
+        raise UserError(
+            f"cannot write {path} ({error.strerror}): "
+            + (mend if full else "check its rights, or choose another --out")
+        ) from None
+
+
+def write_prepared(
+    folder: Path, about: Description, count: int, pieces: Iterable[Piece], report: list[list[str]]
+) -> SliceDataset:
+    """Writes the data set piece by piece into a folder that must not exist; all of it or nothing.
+
+    count: slices in all pieces. report: the rows of report.csv, its header first. Raises UserError.
+    """
+    part = folder.with_name(f"{folder.name}.writing")
+    try:
+        with writing(folder):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            _write_pieces(part, about, count, pieces)
+            _write_csv(part / REPORT, report)
+            _write_index(part, about, "")
+            _write_index(part, about, load_prepared(part, check=False).fingerprint)
+            part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return load_prepared(folder)
+
+
+def _write_pieces(part: Path, about: Description, count: int, pieces: Iterable[Piece]) -> None:
+    stacks: dict[str, NDArray[Any]] = {}
+    rows: list[Mapping[str, str]] = []
+    for piece in pieces:
+        place = slice(len(rows), len(rows) + len(piece.rows))
+        for name, values in _stacks(piece).items():
+            if name not in stacks:
+                shape = (count, *values.shape[1:])
+                stacks[name] = np.lib.format.open_memmap(part / name, "w+", values.dtype, shape)
+            stacks[name][place] = values
+        rows += piece.rows
+    for stack in stacks.values():
+        stack.flush()  # type: ignore[attr-defined]
+    header = list(dict.fromkeys(column for row in rows for column in row))
+    _write_csv(part / TABLE, [header, *([row.get(c, "") for c in header] for row in rows)])
+
+
+def _stacks(piece: Piece) -> dict[str, NDArray[Any]]:
+    if piece.readers is None:
+        return {IMAGES: piece.images}
+    counts = np.array([int(row["readers"]) for row in piece.rows], dtype=np.int64)
+    masks = consensus(piece.readers, counts[:, None, None])
+    return {IMAGES: piece.images, READERS: piece.readers, MASKS: masks}
+
+
+def _write_csv(path: Path, rows: Iterable[Iterable[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _write_index(folder: Path, about: Description, fingerprint: str) -> None:
+    index = {
+        "format": FORMAT,
+        "name": about.name,
+        "class_names": about.class_names,
+        "patients_known": about.patients_known,
+        "notes": about.notes,
+        "fingerprint": fingerprint,
+        "recipe": about.recipe,
+    }
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+# ---- reading
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """What dataset.json says. Raises UserError if it is damaged or of a newer format."""
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        found = int(index["format"])
+    except (OSError, ValueError, TypeError, KeyError):
+        raise UserError(f"{path} cannot be read (damaged?): prepare the data again") from None
+    if found > FORMAT:
+        raise UserError(f"{path} has the format {found} of a newer vinet-bench: update this one")
+    return dict(index)
+
+
+def load_prepared(
+    folder: Path, size: int | None = None, patients: str = "column", check: bool = True
+) -> SliceDataset:
+    """A prepared data set, at its own size (then memory-mapped) or resampled to `size` pixels.
+
+    patients: must be 'unknown' where the data set has none. check: compare the content with the
+    fingerprint. Raises UserError.
+    """
+    index = read_index(folder)
+    known = bool(index["patients_known"])
+    if check and not known and patients != "unknown":
+        raise UserError(f"{folder} has no patient ids: say --patients unknown")
+    data = _assembled(folder, index)
+    if check and data.fingerprint != index["fingerprint"]:
+        raise UserError(
+            f"{folder}: its files are not those that were prepared (damaged, or changed by hand):"
+            " prepare the data again"
+        )
+    if known and patients == "unknown":
+        data = data.without_patients()
+    return data if size is None else data.resized(size)
+
+
+def _assembled(folder: Path, index: Mapping[str, Any]) -> SliceDataset:
+    rows = [cells for _, cells in read_rows(folder / TABLE, COLUMNS)]
+    names = tuple(index["class_names"])
+    images = _mapped(folder / IMAGES, len(rows), np.uint8)
+    try:
+        labels = np.array([names.index(row["label"]) for row in rows], dtype=np.int64)
+    except ValueError:
+        raise UserError(
+            f"{folder / TABLE} has a label that {INDEX} lacks: prepare the data again"
+        ) from None
+    parts = np.array([row.get("part", "") for row in rows], dtype=np.str_)
+    has_masks = (folder / MASKS).exists()
+    return SliceDataset(
+        name=str(index["name"]),
+        images=images,
+        labels=labels,
+        patients=np.array([row["patient"] for row in rows], dtype=np.str_),
+        ids=np.array([row["id"] for row in rows], dtype=np.str_),
+        class_names=names,
+        evidence=_mapped(folder / MASKS, len(rows), np.bool_) if has_masks else None,
+        readers=_mapped(folder / READERS, len(rows), np.uint8) if has_masks else None,
+        given_parts=parts if np.isin(parts, PARTS).all() else None,
+        patients_known=bool(index["patients_known"]),
+        notes=tuple(map(str, index["notes"])),
+    )
+
+
+def _mapped(path: Path, count: int, kind: type[np.generic]) -> NDArray[Any]:
+    try:
+        stack = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        raise UserError(f"{path} cannot be read (damaged?): prepare the data again") from None
+    if stack.ndim != 3 or len(stack) != count or stack.dtype != kind:
+        raise UserError(f"{path} does not fit {TABLE}: prepare the data again")
+    return np.asarray(stack) if stack.size == 0 else stack
