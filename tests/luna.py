@@ -28,7 +28,7 @@ def coded_hu(x: Any, y: Any, k: Any) -> NDArray[np.int16]:
 
 def windowed(hu: NDArray[Any]) -> NDArray[np.uint8]:
     """-1000..400 HU as 0..255, written another way than the code does."""
-    return np.round(np.interp(hu, (-1000, 400), (0, 255))).astype(np.uint8)
+    return np.asarray(np.round(np.interp(hu, (-1000, 400), (0, 255))), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SmallScan:
 
     def k(self, z_mm: float) -> int:
         """The slice at z, counted by hand."""
-        step = round((z_mm - self.bottom_mm) / self.image.GetSpacing()[2])
+        step = round((z_mm - self.bottom_mm) / float(self.image.GetSpacing()[2]))
         return self.slices - 1 - step if self.upside_down else step
 
     def world(self, nodule: LidcNodule) -> tuple[float, float, float]:
@@ -127,8 +127,8 @@ def write_dicom(folder: Path, scan: SmallScan, patient: str) -> list[Path]:
             "0008|0018": f"1.2.3.{k + 1}",
             "0020|0013": str(k + 1),
             "0020|0032": "\\".join(f"{p:.6f}" for p in position),
-            "0020|0037": "\\".join(f"{t:.6f}" for t in (turn[0], turn[3], turn[6], turn[1], turn[4], turn[7])),
-        }  # fmt: skip
+            "0020|0037": "\\".join(f"{turn[i]:.6f}" for i in (0, 3, 6, 1, 4, 7)),
+        }
         for tag, value in tags.items():
             image.SetMetaData(tag, value)
         writer = SimpleITK.ImageFileWriter()
@@ -141,9 +141,7 @@ def write_dicom(folder: Path, scan: SmallScan, patient: str) -> list[Path]:
 
 def write_xml(path: Path, series: str, nodules: Sequence[LidcNodule]) -> None:
     """The readings as LIDC writes them: a session for each reader."""
-    names = [
-        {"internal_structure": "internalStructure"}.get(name, name) for name in RATINGS
-    ]
+    names = [{"internal_structure": "internalStructure"}.get(name, name) for name in RATINGS]
     sessions = ""
     for reader in range(4):
         marks = ""
@@ -151,9 +149,7 @@ def write_xml(path: Path, series: str, nodules: Sequence[LidcNodule]) -> None:
             if reader >= len(nodule.readings):
                 continue
             reading = nodule.readings[reader]
-            rated = "".join(
-                f"<{n}>{r}</{n}>" for n, r in zip(names, reading.ratings, strict=True)
-            )
+            rated = "".join(f"<{n}>{r}</{n}>" for n, r in zip(names, reading.ratings, strict=True))
             rois = "".join(
                 f"<roi><imageZposition>{o.z_mm:.6f} </imageZposition>"
                 f"<inclusion>{'TRUE' if o.inclusion else 'FALSE'}</inclusion>"

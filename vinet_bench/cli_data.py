@@ -211,13 +211,11 @@ def check(
 ) -> None:
     """Patients, labels in each part, overlaps, intensities, pictures that are there twice."""
     from vinet_bench.data.inspection import inspect_data
-    from vinet_bench.data.splits import split_slices
     from vinet_bench.plan import make_plan
 
     wanted = make_plan(preset=preset, size=size).settings.split
     data = _load(folder, size, patients)
-    split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
-    found = inspect_data(data, split)
+    found = inspect_data(data, wanted)
     out_console.print(f"{data.name}, fingerprint {data.fingerprint}", soft_wrap=True)
     grid = Grid(*found.header, box=box.SIMPLE_HEAD)
     for row in found.parts:
@@ -265,4 +263,4 @@ def _load(folder: Path, size: int | None, patients: str) -> "SliceDataset":
         raise unknown_name("value of --patients", patients, ("column", "unknown"))
     if is_prepared(folder):
         return load_prepared(folder, size, patients)
-    return load_folder(folder, size, 128, "unknown" if patients == "unknown" else "column")
+    return load_folder(folder, size, None, "unknown" if patients == "unknown" else "column")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vinet_bench.data.dataset import PARTS, UNKNOWN_PATIENTS, SliceDataset
 from vinet_bench.data.pictures import (
     LARGEST,
+    Picture,
     PictureError,
     Pixels,
     read_mask,
@@ -51,17 +52,18 @@ class Row:
 def load_folder(
     folder: Path,
     size: int | None = None,
-    default_size: int = 64,
+    default_size: int | None = 64,
     patients: Patients = "column",
 ) -> SliceDataset:
     """The slices that folder/labels.csv lists, resampled to one square size in pixels.
 
-    size: what all pictures become; without it they must share one size and become default_size.
+    size: what all pictures become; without it they must share one size and become default_size, or
+    keep their own (the longer side's) where that is None.
     patients: 'unknown' takes every slice for its own patient. Raises UserError, which names the
     file and the row, for whatever a user can get wrong.
     """
     side = default_size if size is None else size
-    if not 1 <= side <= LARGEST:
+    if side is not None and not 1 <= side <= LARGEST:
         raise UserError(f"--size {side} is no size for pictures: use 1 to {LARGEST} pixels")
     root = _root(folder)
     rows = _rows(root, patients)
@@ -70,6 +72,7 @@ def load_folder(
     parts = _given_parts(rows, owners)
     image_paths = _image_paths(root, rows)
     mask_paths = [_path(root, row, row.mask, "mask") if row.mask else None for row in rows]
+    side = side or max(_picture(rows[0], image_paths[0]).pixels.shape)
     images, shapes, notes = _images(rows, image_paths, side, one_size=size is None)
     if patients == "unknown":
         notes += (UNKNOWN_PATIENTS,)
@@ -273,10 +276,7 @@ def _images(
     shapes: list[tuple[int, int]] = []
     colours = 0
     for row, path in zip(rows, paths, strict=True):
-        try:
-            picture = read_picture(path)
-        except PictureError as problem:
-            raise row.error(f"picture {shown(row.image)} {problem}") from None
+        picture = _picture(row, path)
         height, width = picture.pixels.shape
         shapes.append((height, width))
         if one_size and shapes[-1] != shapes[0]:
@@ -288,6 +288,13 @@ def _images(
         resized.append(resize_picture(picture.pixels, side))
         colours += picture.had_colour
     return _stacked(resized), shapes, _notes(shapes, colours, side)
+
+
+def _picture(row: Row, path: Path) -> Picture:
+    try:
+        return read_picture(path)
+    except PictureError as problem:
+        raise row.error(f"picture {shown(row.image)} {problem}") from None
 
 
 def _by(shape: tuple[int, int]) -> str:

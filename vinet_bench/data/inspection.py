@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vinet_bench.data.dataset import SliceDataset
-from vinet_bench.data.splits import Split
+from vinet_bench.data.splits import Indices, split_slices
+from vinet_bench.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from vinet_bench.settings import Split as SplitSettings
 
 MOST_READERS = 8
 SHOWN_NAMES = 3
@@ -31,21 +35,31 @@ class Inspection:
     problems: tuple[str, ...]
 
 
-def inspect_data(data: SliceDataset, split: Split) -> Inspection:
-    """Counts by part, overlaps of patients, intensities, and pictures that are there twice."""
+def inspect_data(data: SliceDataset, wanted: "SplitSettings") -> Inspection:
+    """Counts by part, overlaps of patients, intensities, and pictures that are there twice.
+
+    Data that cannot be split as wanted is one part and a problem.
+    """
     facts, problems = [_intensities(data)], []
-    for found in (_overlaps(data, split), _twins(data, split), _constant(data), _masks(data)):
+    try:
+        split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
+        parts = split.parts()
+    except UserError as error:
+        problems.append(str(error))
+        parts = {"all": np.arange(len(data))}
+    for found in (_overlaps(data, parts), _twins(data, parts), _constant(data), _masks(data)):
         facts += found[0]
         problems += found[1]
     return Inspection(
         header=("part", "slices", "patients", *(f"class {c}" for c in data.class_names)),
-        parts=tuple(_part(data, name, split.part(name)) for name in split.parts()),
+        parts=tuple(_part(data, name, parts[name]) for name in parts),
         facts=tuple(facts),
         problems=tuple(problems),
     )
 
 
 Found = tuple[list[str], list[str]]  # facts, problems
+Parts = Mapping[str, Indices]
 
 
 def _part(data: SliceDataset, name: str, indices: Any) -> tuple[str, ...]:
@@ -68,11 +82,11 @@ def _intensities(data: SliceDataset) -> str:
     )
 
 
-def _overlaps(data: SliceDataset, split: Split) -> Found:
+def _overlaps(data: SliceDataset, parts: Parts) -> Found:
     if not data.patients_known:
         return [], ["patients are unknown: nobody can say whether one is on both sides"]
     homes: dict[str, set[str]] = defaultdict(set)
-    for part, indices in split.parts().items():
+    for part, indices in parts.items():
         for patient in np.unique(data.patients[indices]).tolist():
             homes[patient].add(part)
     torn = sorted(patient for patient, parts in homes.items() if len(parts) > 1)
@@ -81,9 +95,9 @@ def _overlaps(data: SliceDataset, split: Split) -> Found:
     return [f"no patient of {len(homes)} stands in more than one part"], []
 
 
-def _twins(data: SliceDataset, split: Split) -> Found:
+def _twins(data: SliceDataset, parts: Parts) -> Found:
     """Pictures with the same content, and whether they leak across parts or contradict labels."""
-    part_of = {int(i): name for name, indices in split.parts().items() for i in indices}
+    part_of = {int(i): name for name, indices in parts.items() for i in indices}
     places: dict[bytes, list[int]] = defaultdict(list)
     for place, picture in enumerate(data.images):
         places[hashlib.sha256(np.ascontiguousarray(picture).tobytes()).digest()].append(place)
@@ -160,13 +174,13 @@ def _draw(axis: "Axes", data: SliceDataset, place: int) -> None:
         data.images[place], cmap="gray", vmin=0, vmax=255 if data.images.dtype == np.uint8 else 1
     )
     axis.set_title(_short(str(data.patients[place])), fontsize=7, pad=2)
+    if data.evidence is not None:
+        _outline(axis, data.evidence[place], CONSENSUS_COLOUR, 2.0)
     if data.readers is not None:
         bits = data.readers[place]
         for reader in range(MOST_READERS):
             colour = READER_COLOURS[reader % len(READER_COLOURS)]
-            _outline(axis, bits >> reader & 1, colour, 0.6)
-    if data.evidence is not None:
-        _outline(axis, data.evidence[place], CONSENSUS_COLOUR, 1.4)
+            _outline(axis, bits >> reader & 1, colour, 0.7)
 
 
 def _outline(axis: "Axes", mask: Any, colour: str, width: float) -> None:

@@ -124,15 +124,15 @@ def rasterised(outlines: Iterable[Outline], box: Box) -> Bools:
 
 def _drawn(points: NDArray[np.int16], box: Box, edge: int) -> Bools:
     """The filled outline, with (edge 1) or without (edge 0) the pixels that it runs through."""
-    canvas = Image.new("1", (box.width, box.height))
+    canvas = Image.new("L", (box.width, box.height))
     pen = ImageDraw.Draw(canvas)
-    corners = [(int(x) - box.left, int(y) - box.top) for x, y in points]
-    closed = [*corners, corners[0]]
-    if len(corners) > 2:
+    corners = (points.astype(np.int32) - (box.left, box.top)).ravel().tolist()
+    closed = corners + corners[:2]
+    if len(points) > 2:
         pen.polygon(corners, fill=1)
     pen.line(closed, fill=edge)
     pen.point(closed, fill=edge)
-    return np.array(canvas)
+    return np.asarray(canvas) > 0
 
 
 @dataclass(frozen=True)
