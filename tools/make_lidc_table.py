@@ -46,7 +46,8 @@ def main() -> None:
 
 def build(db: sqlite3.Connection) -> tuple[list[Scan], list[LidcNodule], dict[str, int]]:
     """All scans, all nodules of three or more readers, and the counts that the field knows."""
-    scans, nodules = [], []
+    scans: list[Scan] = []
+    nodules: list[LidcNodule] = []
     read = _readings(db)
     counts: Counter[str] = Counter(dict.fromkeys(KNOWN, 0))
     columns = "id, series_instance_uid, patient_id, slice_thickness, pixel_spacing"

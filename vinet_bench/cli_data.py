@@ -1,6 +1,5 @@
 """`vinet-bench data`: prepare, check and show data sets."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -44,7 +43,9 @@ Jitter = Annotated[
 ]
 Label = Annotated[str, typer.Option(help="'median' of the readers' malignancy, or 'mean'.")]
 Seed = Annotated[int, typer.Option(help="Of the jitter.")]
-Workers = Annotated[int | None, typer.Option(help="Processes (default: the machine's cores).")]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes, about 130 MB each; more help on a fast disk only.")
+]
 Folder = Annotated[Path, typer.Argument(help="A prepared data set, or a folder with labels.csv.")]
 OwnSize = Annotated[int | None, typer.Option(help="Resample to this side, in pixels.")]
 PatientsKnown = Annotated[
@@ -66,7 +67,7 @@ def prepare_luna16(
     jitter: Jitter = None,
     label: Label = "median",
     seed: Seed = 0,
-    workers: Workers = None,
+    workers: Workers = 2,
 ) -> None:
     """LUNA16's nodules with LIDC's malignancy, masks and patients."""
     cut = _cut(size, slices, spacing, jitter, label, seed)
@@ -90,7 +91,7 @@ def prepare_lidc(
     jitter: Jitter = None,
     label: Label = "median",
     seed: Seed = 0,
-    workers: Workers = None,
+    workers: Workers = 2,
 ) -> None:
     """All of LIDC's nodules of three or more readers, from its DICOM series."""
     cut = _cut(size, slices, spacing, jitter, label, seed)
@@ -150,13 +151,11 @@ def _cut(size: int, slices: str, spacing: str, jitter: int | None, label: str, s
         raise UserError(f"--{name.removesuffix('_mm')} {given[name]}: {text}") from None
 
 
-def _prepare(find: "Callable[[], Source]", cut: "Cut", out: Path, workers: int | None) -> None:
+def _prepare(find: "Callable[[], Source]", cut: "Cut", out: Path, workers: int) -> None:
     from vinet_bench.data.prepare import prepare
 
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: at least one is needed")
     with _stoppable(), _progress() as progress:
-        result = prepare(find(), cut, out, workers or os.cpu_count() or 1, progress)
+        result = prepare(find(), cut, out, workers, progress)
     _tell(result)
     _next(out, "")
 

@@ -12,10 +12,10 @@ import errno
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def write_prepared(
         with writing(folder):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
-            _write_pieces(part, about, count, pieces)
+            _write_pieces(part, count, pieces)
             _write_csv(part / REPORT, report)
             _write_index(part, about, "")
             _write_index(part, about, load_prepared(part, check=False).fingerprint)
@@ -96,21 +96,27 @@ def write_prepared(
     return load_prepared(folder)
 
 
-def _write_pieces(part: Path, about: Description, count: int, pieces: Iterable[Piece]) -> None:
-    stacks: dict[str, NDArray[Any]] = {}
+def _write_pieces(part: Path, count: int, pieces: Iterable[Piece]) -> None:
     rows: list[Mapping[str, str]] = []
-    for piece in pieces:
-        place = slice(len(rows), len(rows) + len(piece.rows))
-        for name, values in _stacks(piece).items():
-            if name not in stacks:
-                shape = (count, *values.shape[1:])
-                stacks[name] = np.lib.format.open_memmap(part / name, "w+", values.dtype, shape)
-            stacks[name][place] = values
-        rows += piece.rows
-    for stack in stacks.values():
-        stack.flush()  # type: ignore[attr-defined]
+    with ExitStack() as open_files:
+        files: dict[str, BinaryIO] = {}
+        for piece in pieces:
+            rows += piece.rows
+            for name, values in _stacks(piece).items():
+                if name not in files:
+                    files[name] = open_files.enter_context((part / name).open("wb"))
+                    _write_header(files[name], values, count)
+                # Not through a memory map: on a full disk that ends the process with SIGBUS.
+                files[name].write(np.ascontiguousarray(values).tobytes())
     header = list(dict.fromkeys(column for row in rows for column in row))
     _write_csv(part / TABLE, [header, *([row.get(c, "") for c in header] for row in rows)])
+
+
+def _write_header(file: BinaryIO, values: NDArray[Any], count: int) -> None:
+    """The .npy header of `count` such pictures."""
+    header = np.lib.format.header_data_from_array_1_0(values)
+    header["shape"] = (count, *values.shape[1:])
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _stacks(piece: Piece) -> dict[str, NDArray[Any]]:

@@ -229,6 +229,8 @@ class DicomScan:
 
 SERIES, PATIENT, POSITION = "0020|000e", "0010|0020", "0020|0032"
 ORIENTATION = "0020|0037"
+TRANSFER_SYNTAX, SEQUENCE_END = b"\x02\x00\x10\x00UI", b"\xfe\xff\xdd\xe0"
+UNCOMPRESSED = (b"", b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2")
 
 
 def open_dicom(folder: Path, wanted: Iterable[str]) -> tuple[list[DicomScan], list[ScanError]]:
@@ -268,6 +270,7 @@ def _dicom_slice(path: Path, header: Any) -> DicomSlice:
     width, height = header.GetSize()[:2]
     if max(width, height) > MOST[0]:
         raise _bad(path, f"has {width} x {height} pixels: no CT is that large")
+    _check_whole(path)
     across, down = header.GetSpacing()[:2]
     try:
         height_mm = float(_tag(header, POSITION).split("\\")[2])
@@ -277,6 +280,17 @@ def _dicom_slice(path: Path, header: Any) -> DicomSlice:
     if len(turn) != 6 or not np.allclose(np.abs(turn), (1, 0, 0, 0, 1, 0), atol=1e-3):
         raise _bad(path, "is not axial: only axial series can be cut")
     return DicomSlice(path, height_mm, (width, height), (across, down))
+
+
+def _check_whole(path: Path) -> None:
+    """Raises ScanError for a compressed file that was cut off, which GDCM fills up with zeros."""
+    with path.open("rb") as file:
+        start = file.read(1024)
+        file.seek(max(0, file.seek(0, 2) - 1024))
+        end = file.read()
+    syntax = start.partition(TRANSFER_SYNTAX)[2][2:66].partition(b"\x02\x00")[0].strip(b"\0 ")
+    if syntax not in UNCOMPRESSED and SEQUENCE_END not in end:
+        raise _bad(path, "ends too early: copy it again")
 
 
 def _series(series: str, patients: set[str], slices: list[DicomSlice]) -> DicomScan:
