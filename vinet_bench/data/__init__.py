@@ -46,6 +46,9 @@ def load_data(plan: "Plan") -> SliceDataset:
     side = plan.settings.size
     given = side if plan.size_given else None
     if is_prepared(folder):
-        return load_prepared(folder, side, plan.patients)
+        data = load_prepared(folder, side, plan.patients)
+        if data.num_classes < 2:
+            raise UserError(f"{folder} has one class only: a benchmark needs two or more")
+        return data
     unknown = plan.patients == "unknown"
     return load_folder(folder, given, side, "unknown" if unknown else "column")

@@ -120,7 +120,7 @@ def _assembled(source: Source, folder: Path, out: Path, recipe: Mapping[str, Any
         class_names=tuple(name for name in CLASSES if name in labels),
         patients_known=True,
         notes=_notes(ceiling),
-        recipe=recipe,
+        recipe=dict(recipe),
     )
     pieces = (part.piece() for part in parts if part.rows)
     write_prepared(out, about, len(rows), pieces, _table(report))

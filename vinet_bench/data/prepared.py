@@ -9,7 +9,6 @@ slices.csv     a row for each picture: id, label, patient, part, and what else i
 
 import csv
 import errno
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from vinet_bench.data.cutting import consensus
 from vinet_bench.data.dataset import PARTS, SliceDataset
@@ -31,15 +31,24 @@ FORMAT = 1
 COLUMNS = ("id", "label", "patient")
 
 
-@dataclass(frozen=True)
-class Description:
-    """What dataset.json says beside the fingerprint."""
+class Description(BaseModel):
+    """What dataset.json says of the data set, beside its format and fingerprint."""
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
     class_names: tuple[str, ...]
     patients_known: bool
     notes: tuple[str, ...]
-    recipe: Mapping[str, Any]
+    recipe: dict[str, Any]
+
+
+class _Format(BaseModel):
+    format: int = FORMAT
+
+
+class _Index(Description, _Format):
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -88,12 +97,12 @@ def write_prepared(
             part.mkdir(parents=True)
             _write_pieces(part, count, pieces)
             _write_csv(part / REPORT, report)
-            _write_index(part, about, "")
-            _write_index(part, about, load_prepared(part, check=False).fingerprint)
+            index = _Index(**about.model_dump(), fingerprint=_assembled(part, about).fingerprint)
+            (part / INDEX).write_text(index.model_dump_json(indent=2) + "\n", encoding="utf-8")
             part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return load_prepared(folder)
+    return _assembled(folder, about)
 
 
 def _write_pieces(part: Path, count: int, pieces: Iterable[Piece]) -> None:
@@ -132,62 +141,47 @@ def _write_csv(path: Path, rows: Iterable[Iterable[str]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def _write_index(folder: Path, about: Description, fingerprint: str) -> None:
-    index = {
-        "format": FORMAT,
-        "name": about.name,
-        "class_names": about.class_names,
-        "patients_known": about.patients_known,
-        "notes": about.notes,
-        "fingerprint": fingerprint,
-        "recipe": about.recipe,
-    }
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
 # ---- reading
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """What dataset.json says. Raises UserError if it is damaged or of a newer format."""
+def _read_index(folder: Path) -> _Index:
+    """Raises UserError if dataset.json is damaged or of a newer format."""
     path = folder / INDEX
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        found = int(index["format"])
-    except (OSError, ValueError, TypeError, KeyError):
+        text = path.read_text(encoding="utf-8")
+        found = _Format.model_validate_json(text).format
+        if found > FORMAT:
+            raise UserError(
+                f"{path} has the format {found} of a newer vinet-bench: update this one"
+            )
+        return _Index.model_validate_json(text)
+    except (OSError, ValueError):  # pydantic's ValidationError is a ValueError
         raise UserError(f"{path} cannot be read (damaged?): prepare the data again") from None
-    if found > FORMAT:
-        raise UserError(f"{path} has the format {found} of a newer vinet-bench: update this one")
-    return dict(index)
 
 
-def load_prepared(
-    folder: Path, size: int | None = None, patients: str = "column", check: bool = True
-) -> SliceDataset:
+def load_prepared(folder: Path, size: int | None = None, patients: str = "column") -> SliceDataset:
     """A prepared data set, at its own size (then memory-mapped) or resampled to `size` pixels.
 
-    patients: must be 'unknown' where the data set has none. check: compare the content with the
-    fingerprint. Raises UserError.
+    patients: must be 'unknown' where the data set has none. Raises UserError for that, and for
+    content that is not what the fingerprint says.
     """
-    index = read_index(folder)
-    known = bool(index["patients_known"])
-    if check and not known and patients != "unknown":
+    index = _read_index(folder)
+    if not index.patients_known and patients != "unknown":
         raise UserError(f"{folder} has no patient ids: say --patients unknown")
     data = _assembled(folder, index)
-    if check and data.fingerprint != index["fingerprint"]:
+    if data.fingerprint != index.fingerprint:
         raise UserError(
             f"{folder}: its files are not those that were prepared (damaged, or changed by hand):"
             " prepare the data again"
         )
-    if known and patients == "unknown":
+    if index.patients_known and patients == "unknown":
         data = data.without_patients()
     return data if size is None else data.resized(size)
 
 
-def _assembled(folder: Path, index: Mapping[str, Any]) -> SliceDataset:
+def _assembled(folder: Path, about: Description) -> SliceDataset:
     rows = [cells for _, cells in read_rows(folder / TABLE, COLUMNS)]
-    names = tuple(index["class_names"])
-    images = _mapped(folder / IMAGES, len(rows), np.uint8)
+    names = about.class_names
     try:
         labels = np.array([names.index(row["label"]) for row in rows], dtype=np.int64)
     except ValueError:
@@ -197,8 +191,8 @@ def _assembled(folder: Path, index: Mapping[str, Any]) -> SliceDataset:
     parts = np.array([row.get("part", "") for row in rows], dtype=np.str_)
     has_masks = (folder / MASKS).exists()
     return SliceDataset(
-        name=str(index["name"]),
-        images=images,
+        name=about.name,
+        images=_mapped(folder / IMAGES, len(rows), np.uint8),
         labels=labels,
         patients=np.array([row["patient"] for row in rows], dtype=np.str_),
         ids=np.array([row["id"] for row in rows], dtype=np.str_),
@@ -206,16 +200,16 @@ def _assembled(folder: Path, index: Mapping[str, Any]) -> SliceDataset:
         evidence=_mapped(folder / MASKS, len(rows), np.bool_) if has_masks else None,
         readers=_mapped(folder / READERS, len(rows), np.uint8) if has_masks else None,
         given_parts=parts if np.isin(parts, PARTS).all() else None,
-        patients_known=bool(index["patients_known"]),
-        notes=tuple(map(str, index["notes"])),
+        patients_known=about.patients_known,
+        notes=about.notes,
     )
 
 
 def _mapped(path: Path, count: int, kind: type[np.generic]) -> NDArray[Any]:
     try:
-        stack = np.load(path, mmap_mode="r", allow_pickle=False)
+        stack: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         raise UserError(f"{path} cannot be read (damaged?): prepare the data again") from None
     if stack.ndim != 3 or len(stack) != count or stack.dtype != kind:
         raise UserError(f"{path} does not fit {TABLE}: prepare the data again")
-    return np.asarray(stack) if stack.size == 0 else stack
+    return stack
