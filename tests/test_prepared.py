@@ -201,13 +201,13 @@ def test_inspection_finds_what_is_wrong(folder: Path) -> None:
         evidence=evidence, given_parts=parts,
     )  # fmt: skip
     found = " | ".join(inspect_data(spoilt, Split()).problems)
-    assert "1 pictures are there twice or more with different labels: s0 = s2" in found
-    assert "1 pictures are there twice or more of different patients: s0 = s2" in found
+    assert "1 picture(s) stand twice or more with different labels: s0 = s2" in found
+    assert "1 picture(s) stand twice or more of different patients: s0 = s2" in found
     assert "in more than one part" not in found
     assert "1 pictures have one value only: s5" in found
     assert "1 masks are empty: s6" in found
     images[20] = images[0]
-    assert "twice or more in more than one part: s0 = s2 = s20" in " | ".join(
+    assert "stand twice or more in more than one part: s0 = s2 = s20" in " | ".join(
         inspect_data(spoilt, Split()).problems
     )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST_READERS = 8
 SHOWN_NAMES = 3
 # Okabe and Ito's colours, told apart by the colour-blind; the consensus is the strong one.
-CONSENSUS_COLOUR, READER_COLOURS = "#E69F00", ("#56B4E9", "#009E73", "#F0E442", "#CC79A7")
+CONSENSUS_COLOUR, READER_COLOURS = "#E69F00", ("#56B4E9", "#009E73", "#CC79A7", "#0072B2")
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,12 @@ def _twins(data: SliceDataset, parts: Parts) -> Found:
         "of different patients": [g for g in groups if len({data.patients[i] for i in g}) > 1],
     }
     problems = [
-        f"{len(found)} pictures are there twice or more {how}: "
-        + _named([" = ".join(map(str, data.ids[g])) for g in found])
+        f"{len(found)} picture(s) stand twice or more {how}: "
+        + _named([" = ".join(_few(data.ids[g].tolist())) for g in found])
         for how, found in kinds.items()
         if found
     ]
-    return [f"{len(groups)} pictures are there twice or more, by their content"], problems
+    return [f"{len(groups)} picture(s) stand twice or more, by their content"], problems
 
 
 def _constant(data: SliceDataset) -> Found:
@@ -133,9 +133,13 @@ def _masks(data: SliceDataset) -> Found:
     return [fact], [f"{len(empty)} masks are empty: {_named(empty)}"] if empty else []
 
 
-def _named(names: list[str]) -> str:
+def _few(names: list[str]) -> list[str]:
     rest = len(names) - SHOWN_NAMES
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+    return names[:SHOWN_NAMES] + ([f"{rest} more"] if rest > 0 else [])
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(_few(names))
 
 
 # ---- a picture of it
