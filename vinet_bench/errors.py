@@ -12,9 +12,7 @@ class CellError(Exception):
     """One cell cannot give a figure (a network diverged, say); the others go on."""
 
 
-def unknown_name(
-    kind: str, name: str, known: Iterable[str], more: Iterable[str] = ()
-) -> UserError:
+def unknown_name(kind: str, name: str, known: Iterable[str], more: Iterable[str] = ()) -> UserError:
     """The error for a name that no registry holds, with the nearest known one.
 
     more: names that may be meant too, but are too many to be listed.

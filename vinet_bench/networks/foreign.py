@@ -32,9 +32,7 @@ def smp_names() -> list[str]:
 def smp_network(name: str) -> nn.Module:
     """An architecture of segmentation_models_pytorch with a ResNet-18 encoder, in any case."""
     key = name.removeprefix(SMP).lower()
-    network = _ARCHITECTURES[key](
-        "resnet18", encoder_weights=None, in_channels=1, classes=1
-    )
+    network = _ARCHITECTURES[key]("resnet18", encoder_weights=None, in_channels=1, classes=1)
     return Padded(network, multiple=_MULTIPLES.get(key, 32))
 
 

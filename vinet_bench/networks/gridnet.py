@@ -1,5 +1,7 @@
 """GridNet (Fourure et al. 2017, arXiv 1707.07958), an importance network."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from vinet_bench.networks.sizes import Padded, scaled
@@ -38,7 +40,7 @@ class _Down(nn.Module):
     def __init__(self, rows: list[int], begun: list[int]) -> None:
         super().__init__()
         self.along = nn.ModuleList(_unit(c, c) for c in begun)
-        self.down = nn.ModuleList(_unit(a, b, 2) for a, b in zip(rows, rows[1:], strict=False))
+        self.down = nn.ModuleList(_unit(a, b, 2) for a, b in pairwise(rows))
 
     def forward(self, streams: list[Tensor]) -> list[Tensor]:
         out = _along(streams, self.along)
@@ -57,7 +59,7 @@ class _Up(nn.Module):
     def __init__(self, rows: list[int]) -> None:
         super().__init__()
         self.along = nn.ModuleList(_unit(c, c) for c in rows)
-        self.up = nn.ModuleList(_enlarge(b, a) for a, b in zip(rows, rows[1:], strict=False))
+        self.up = nn.ModuleList(_enlarge(b, a) for a, b in pairwise(rows))
 
     def forward(self, streams: list[Tensor]) -> list[Tensor]:
         out = _along(streams, self.along)

@@ -31,7 +31,7 @@ class SegNet(nn.Module):
             pooled.append((indices, before.shape[-2:]))
         for decoder in reversed(self.decoders):
             indices, size = pooled.pop()
-            x = decoder(F.max_unpool2d(x, indices, 2, output_size=size))
+            x = decoder(F.max_unpool2d(x, indices, (2, 2), output_size=size))
         return x
 
 
