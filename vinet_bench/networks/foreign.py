@@ -81,6 +81,7 @@ def timm_network(name: str, num_classes: int, size: Size) -> nn.Module:
     for taken in _sizes(plain, size):
         try:
             network = build(taken)
+            _check_patches(network, taken)
             _check_logits(network, taken, num_classes)
         except Exception as error:  # what a library raises for a size is any kind of error
             reasons.append(str(error))
@@ -92,10 +93,18 @@ def timm_network(name: str, num_classes: int, size: Size) -> nn.Module:
 def _sizes(plain: str, size: Size) -> Iterator[Size]:
     """The pictures' size, larger ones of a round number, and the network's own."""
     yield size
-    for multiple in (16, 32, 64, 96, 128):
+    for multiple in (14, 16, 32, 64, 96, 128):
         yield (-(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple)
     height, width = timm.get_pretrained_cfg(plain).input_size[1:]
     yield (height, width)
+
+
+def _check_patches(network: nn.Module, size: Size) -> None:
+    """timm leaves out what is over at the edges, and the maps would not cover the picture."""
+    for module in network.modules():
+        patch = getattr(module, "patch_size", None)
+        if isinstance(patch, tuple) and any(s % p for s, p in zip(size, patch, strict=True)):
+            raise ValueError(f"sides of {size} are no multiples of its patches' {patch}")
 
 
 @torch.no_grad()
