@@ -99,7 +99,8 @@ def test_segnets_parameters_by_hand() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(64, 64), (70, 50)])
 def test_segnet_unpools_where_its_own_pooling_found_the_maxima(size: tuple[int, int]) -> None:
-    model = he_initialised(SegNet(0.125)).eval()
+    model = SegNet(0.125).eval()
+    he_initialised(model)
     pooled: list[Tensor] = []
     decoded: list[tuple[Tensor, Tensor]] = []  # in and out
     for encoder in model.encoders:

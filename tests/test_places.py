@@ -71,7 +71,7 @@ def test_destruction_cuts(name: str) -> None:
     assert torch.equal(a, b)
     plain = model.classifier(images)
     a = model.classify(images, full, Generator().manual_seed(2))
-    torch.testing.assert_close(a, plain, rtol=1e-4, atol=1e-4)
+    assert (a - plain).abs().max() <= 1e-3 * plain.abs().max()
     assert not torch.allclose(plain, model.classifier(permuted), rtol=1e-3)
 
 

@@ -258,6 +258,11 @@ def _version(
         raise typer.Exit
 
 
+from vinet_bench import cli_models  # noqa: E402 (here, since it takes its options from above)
+
+cli_models.register(app)
+
+
 def main() -> None:
     """The console script: a user's mistake is one line and exit code 2."""
     try:

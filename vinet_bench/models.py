@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vinet_bench import __version__
-from vinet_bench.errors import UserError
+from vinet_bench.errors import CellError, UserError
+from vinet_bench.masks import constant
 from vinet_bench.networks import build_classifier, build_importance
 from vinet_bench.settings import Frozen, VINetTraining
-from vinet_bench.training import Machine, VINetTask, predict
+from vinet_bench.training import EVALUATION_BATCH, Machine, VINetTask, as_pictures, predict
 from vinet_bench.vinet import VINet
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -44,6 +45,16 @@ def build_vinet(
 def vinet_task(training: VINetTraining) -> VINetTask:
     """What a VINet is trained for under these settings."""
     return VINetTask(training.alpha, training.ramp, training.warmup)
+
+
+def check_alive(maps: Tensor) -> None:
+    """Eq. 2 makes a constant map 1 everywhere: Eq. 9 would reserve all, and that says nothing."""
+    dead = int(constant(maps).sum())
+    if dead:
+        raise CellError(
+            f"VINet's importance network is dead: its map is constant on {dead} of {len(maps)} test"
+            " pictures; train longer, or with another vinet.learning_rate, shift or alpha"
+        )
 
 
 class ModelConfig(Frozen):
@@ -95,6 +106,13 @@ class TrainedVINet:
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities, the noise seeded as in training. (N, 1, H, W) -> (N, K)."""
         return predict(self.network, images, self.machine, self.config.seed)
+
+    @torch.no_grad()
+    def maps(self, images: Tensor) -> Tensor:
+        """M of Eq. 1, on the CPU. (N, 1, H, W), uint8 or floating -> (N, H, W)."""
+        batches = torch.split(images, EVALUATION_BATCH)
+        pictures = (as_pictures(batch.to(self.machine.device)) for batch in batches)
+        return torch.cat([self.network.importance_map(batch)[:, 0].cpu() for batch in pictures])
 
 
 def _read_config(folder: Path) -> ModelConfig:

@@ -16,7 +16,7 @@ from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError
 from vinet_bench.masks import constant, fraction, reserved, scale, top_k
 from vinet_bench.methods import MethodInfo, method
-from vinet_bench.models import build_vinet, vinet_task
+from vinet_bench.models import build_vinet, check_alive, vinet_task
 from vinet_bench.networks import build_classifier
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
@@ -280,7 +280,7 @@ class Workshop:
         """
         maps = self.maps(name, seed, part)
         if part == "test" and method(name).info.explains == "vinet":
-            _check_alive(maps)
+            check_alive(maps)
         if budget == "threshold":
             return reserved(scale(maps, method(name).info.scaling), self.plan.threshold)
         draws = picture_generators(self.examples(part).images, "ties", name)
@@ -313,16 +313,6 @@ class Workshop:
         partner = np.empty(len(patients), dtype=np.int64)
         partner[order] = np.roll(order, largest)
         return torch.from_numpy(partner)
-
-
-def _check_alive(maps: Tensor) -> None:
-    """Eq. 2 makes a constant map 1 everywhere: Eq. 9 would reserve all, and that says nothing."""
-    dead = int(constant(maps).sum())
-    if dead:
-        raise CellError(
-            f"VINet's importance network is dead: its map is constant on {dead} of {len(maps)} test"
-            " pictures; train longer, or with another vinet.learning_rate, shift or alpha"
-        )
 
 
 def _content(examples: Examples) -> str:
