@@ -214,7 +214,7 @@ def test_help_is_whole_and_light() -> None:
     script = """
 import contextlib, io, sys
 from vinet_bench.cli import main
-for words in ([], ["run"], ["report"], ["list"]):
+for words in ([], ["run"], ["report"], ["list"], ["train"], ["explain"]):
     sys.argv = ["vinet-bench", *words, "--help"]
     text = io.StringIO()
     try:

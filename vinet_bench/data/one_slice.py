@@ -1,5 +1,8 @@
 """One picture or CT slice from a file, as a network is shown it: read as untrusted input."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +64,9 @@ def _read_volume(path: Path) -> NDArray[np.float32]:
     """Hounsfield units (slices, H, W). Raises PictureError."""
     import SimpleITK
 
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        image = SimpleITK.ReadImage(str(path))
+        with _no_stderr():
+            image = SimpleITK.ReadImage(str(path))
         values = SimpleITK.GetArrayFromImage(image)
     except Exception:  # a damaged file makes the readers raise almost anything
         raise PictureError("cannot be read as a scan (damaged?): export it again") from None
@@ -78,6 +81,19 @@ def _read_volume(path: Path) -> NDArray[np.float32]:
     if not np.isfinite(volume).all():
         raise PictureError("has NaN or infinite values: replace them")
     return volume
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """ITK's readers write to the process's stderr themselves; the error says all there is."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _windowed(values: NDArray[np.float32]) -> NDArray[np.float32]:
