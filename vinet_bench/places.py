@@ -67,11 +67,9 @@ def downsampling_points(model: nn.Module, example: Tensor) -> tuple[Point, ...]:
     """
     seen, source, logits = _traced(model, example)
     probes = _probes(model, example)
-    # By node, so that of the modules that hand the same tensor on, the outermost, last, stands.
-    outermost = {node: place for place, (_, node) in seen.items()}
     points: list[Point] = []
     size = (example.shape[2], example.shape[3])
-    for node, place in outermost.items():
+    for node, place in _makers(seen).items():
         shapes = [seen[place][0], *(probe.get(place) for probe in probes)]
         if len(seen[place][0]) < 3 or len(set(shapes)) == 1:
             continue
@@ -107,6 +105,20 @@ def _traced(model: nn.Module, example: Tensor) -> tuple[Seen, Tensor, Tensor]:
         source = example.detach().requires_grad_().clone()
         logits: Tensor = model(source)
     return seen, source, logits
+
+
+def _makers(seen: Seen) -> dict[Any, Place]:
+    """For each tensor, by its node, the outermost module that makes it.
+
+    That is the first one to hand it on, or one around that; a later one (an Identity in the next
+    block's skip, say) hands it on to some of its readers only.
+    """
+    makers: dict[Any, Place] = {}
+    for (name, call), (_, node) in seen.items():
+        made = makers.get(node)
+        if made is None or made[0].startswith(f"{name}."):
+            makers[node] = (name, call)
+    return makers
 
 
 def _probes(model: nn.Module, example: Tensor) -> list[dict[Place, Shape]]:
