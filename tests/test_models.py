@@ -43,6 +43,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedVINet, Pat
 
 
 @pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedVINet, Path]:
+    """On networks of two libraries, one of them for pictures of one size."""
+    folder = tmp_path_factory.mktemp("models") / "foreign"
+    chosen = plan("vinet.importance=smp:FPN", "vinet.classifier=timm:test_vit")
+    return train_vinet(chosen, 0, folder, "cpu"), folder
+
+
+@pytest.fixture(scope="session")
 def slices() -> NDArray[np.uint8]:
     settings = plan().settings
     images = phantom(settings.phantom.model_copy(update={"size": settings.size})).images[:4]
@@ -140,10 +148,11 @@ numpy.savez(sys.argv[3], probabilities=model.probabilities(images), maps=model.m
 """
 
 
+@pytest.mark.parametrize("which", ["trained", "foreign"])
 def test_a_fresh_process_gives_the_same_bits(
-    trained: tuple[TrainedVINet, Path], slices: NDArray[np.uint8], tmp_path: Path
+    which: str, request: pytest.FixtureRequest, slices: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    model, folder = trained
+    model, folder = request.getfixturevalue(which)
     np.save(tmp_path / "slices.npy", slices)
     words = [sys.executable, "-c", FRESH, folder, tmp_path / "slices.npy", tmp_path / "found.npz"]
     subprocess.run([str(word) for word in words], check=True)
@@ -240,7 +249,8 @@ def pictures(slices: NDArray[np.uint8], command: Command) -> dict[str, Path]:
         ct.SetMetaData("0008|0060", modality)
         SimpleITK.WriteImage(ct, folder / name)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(hu), folder / "volume.mhd")
-    for name in ("bad.png", "bad.dcm", "bad.npy"):
+    (folder / "IM0001").write_bytes((folder / "one.dcm").read_bytes())
+    for name in ("bad.png", "bad.dcm", "bad.npy", "bad.txt"):
         (folder / name).write_bytes(b"damaged" * 50)
     (folder / "bad.mhd").write_text("ObjectType = Image\nElementDataFile = missing.raw\n")
     return {path.name: path for path in folder.iterdir()}
@@ -249,7 +259,7 @@ def pictures(slices: NDArray[np.uint8], command: Command) -> dict[str, Path]:
 def test_every_format_is_the_same_slice(
     pictures: dict[str, Path], slices: NDArray[np.uint8]
 ) -> None:
-    for name in ("one.png", "one.jpg", "one.npy", "one.dcm", "volume.mhd"):
+    for name in ("one.png", "one.jpg", "one.npy", "one.dcm", "IM0001", "volume.mhd"):
         found = read_slice(pictures[name], 32)
         unit = found.pixels / 255 if found.pixels.dtype == np.uint8 else found.pixels
         tolerance = 0.03 if name == "one.jpg" else 0.001
@@ -289,6 +299,7 @@ def test_explain(
         (["bad.png"], ["bad.png cannot be read", "damaged?"]),
         (["bad.npy"], ["bad.npy cannot be read", "damaged"]),
         (["bad.dcm"], ["bad.dcm cannot be read", "damaged?"]),
+        (["bad.txt"], ["bad.txt is of an unknown kind", ".png", ".dcm", ".mhd"]),
         (["bad.mhd"], ["bad.mhd cannot be read", "damaged?"]),
         (["mr.dcm"], ["modality MR", "only CT"]),
         (["volume.mhd", "--slice", "4"], ["--slice 4", "0 to 3"]),

@@ -19,6 +19,7 @@ from vinet_bench.data.pictures import (
 )
 from vinet_bench.errors import UserError
 
+PICTURES = (".png", ".jpg", ".jpeg", ".npy")
 SCANS = (".dcm", ".dicom", ".ima", ".mhd", ".mha")
 _MODALITY = "0008|0060"
 
@@ -40,13 +41,22 @@ def read_slice(path: Path, side: int, number: int | None = None) -> Slice:
     if not path.is_file():
         raise UserError(f"{path} does not exist: give a picture or a CT slice")
     try:
-        if path.suffix.lower() in SCANS:
+        if path.suffix.lower() in PICTURES:
+            found = Slice(read_picture(path).pixels)
+        elif path.suffix.lower() in SCANS or _is_dicom(path):
             found = _read_scan(path, number)
         else:
-            found = Slice(read_picture(path).pixels)
+            known = ", ".join(PICTURES + SCANS)
+            raise PictureError(f"is of an unknown kind: use {known}, or DICOM of any name")
     except PictureError as error:
         raise UserError(f"{path} {error}") from None
     return Slice(resize_picture(found.pixels, side), found.note)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Scanners often name their files without an ending."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def _read_scan(path: Path, number: int | None) -> Slice:
