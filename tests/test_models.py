@@ -178,6 +178,14 @@ def test_the_folder_can_be_read(trained: tuple[TrainedVINet, Path]) -> None:
     assert model.network.training is False
 
 
+def test_train_says_what_came_out(command: Command) -> None:
+    ended = command("train", *SMALL, "--out", "a model")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("test accuracy ")
+    assert ended.out.endswith("config, metrics and curves are in a model\n")
+    assert ended.out.count("\n") == 1
+
+
 def test_a_model_is_never_written_over(
     trained: tuple[TrainedVINet, Path], command: Command
 ) -> None:

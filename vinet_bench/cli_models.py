@@ -1,5 +1,6 @@
 """The commands that train one VINet and explain pictures with it."""
 
+import json
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -48,7 +49,7 @@ def train_command(
     changed = [*(changes or []), *cli.network_changes(importance, classifier)]
     plan = make_plan(data, preset, size=size, patients=patients.value, changes=changed)
     folder = _quietly(lambda: _train(plan, seed, out, device.value))
-    cli.out_console.print(f"trained; weights, config, metrics and curves are in {folder}")
+    _print_trained(folder)
 
 
 def _train(plan: Any, seed: int, out: Path | None, device: str) -> Path:
@@ -66,6 +67,18 @@ def _train(plan: Any, seed: int, out: Path | None, device: str) -> Path:
         cli.err_console.print(f"failed: {error}", style="red")
         raise typer.Exit(cli.FAILED_CELLS) from None
     return folder
+
+
+def _print_trained(folder: Path) -> None:
+    from vinet_bench.train_one import METRICS
+
+    test = json.loads((folder / METRICS).read_text(encoding="utf-8"))["test"]
+    accuracy, reserved = 100 * test["accuracy"], 100 * test["fraction_reserved"]
+    cli.out_console.print(
+        f"test accuracy {accuracy:.2f} %, {reserved:.2f} % of the pixels reserved;"
+        f" weights, config, metrics and curves are in {folder}",
+        soft_wrap=True,
+    )
 
 
 def explain_command(
