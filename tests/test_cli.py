@@ -98,6 +98,9 @@ def assert_one_line(ended: Ended, *words: str) -> None:
         (["--set", "control_budget=7"], ["--set control_budget=7", "'vinet'", "less than 1"]),
         (["--set", "vinet.importance=unett"], ["vinet.importance 'unett'", "'unet'"]),
         (["--set", "vinet.classifier=resnet81"], ["vinet.classifier 'resnet81'", "'resnet18'"]),
+        (["--importance", "smp:FNP"], ["vinet.importance 'smp:FNP'", "'smp:FPN'"]),
+        (["--classifier", "convnext_tiny"], ["vinet.classifier", "'timm:convnext_tiny'"]),
+        (["--classifier", "timm:hiera_tiny_224"], ["timm:hiera_tiny_224", "height and width"]),
         (["--set", "a\nb"], ["key=value"]),
         (["--size", "5"], ["--size 5", "16 to 1024"]),
         (["--size", "100000"], ["--size 100000", "16 to 1024"]),
@@ -214,7 +217,7 @@ def test_help_is_whole_and_light() -> None:
     script = """
 import contextlib, io, sys
 from vinet_bench.cli import main
-for words in ([], ["run"], ["report"], ["list"]):
+for words in ([], ["run"], ["report"], ["list"], ["train"], ["explain"]):
     sys.argv = ["vinet-bench", *words, "--help"]
     text = io.StringIO()
     try:

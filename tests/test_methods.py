@@ -23,7 +23,7 @@ from vinet_bench.errors import UserError
 from vinet_bench.masks import SCALINGS, scale
 from vinet_bench.methods import MethodInfo, SaliencyMethod, method, methods
 from vinet_bench.networks import build_classifier, build_importance
-from vinet_bench.networks.classifiers import VGG16GAP
+from vinet_bench.networks.classifiers import VGGGAP
 from vinet_bench.vinet import VINet
 
 SIZE = 64
@@ -243,7 +243,7 @@ def test_cam_without_negative_parts_is_the_librarys_grad_cam() -> None:
 
 def test_cam_averages_to_the_logit_without_its_bias() -> None:
     model, images = vgg(), pictures()
-    assert isinstance(model, VGG16GAP)
+    assert isinstance(model, VGGGAP)
     targets = predicted(model, images)
     maps = explained(CAM(), model, images, targets)
     with torch.no_grad():
@@ -435,7 +435,7 @@ def test_vbp_goes_up_through_strides_and_odd_sizes() -> None:
 
 def test_vbp_uses_all_13_relus_of_vgg16() -> None:
     model, images = vgg(), pictures(2)
-    assert isinstance(model, VGG16GAP)
+    assert isinstance(model, VGGGAP)
     means: list[Tensor] = []
     relus = [m for m in model.features if isinstance(m, nn.ReLU)]
     handles = [

@@ -11,13 +11,12 @@ from torch import Generator, Tensor, nn
 
 from vinet_bench.hooks import output_hooks
 from vinet_bench.networks import build_classifier, build_importance, he_initialised
+from vinet_bench.places import Point, downsampling_points
 from vinet_bench.seeds import generator, picture_generators
 from vinet_bench.vinet import (
     DELTA,
-    Point,
     VINet,
     destroy,
-    downsampling_points,
     normalized_softplus,
     resize_map,
     uniform_noise,

@@ -71,6 +71,10 @@ Size = Annotated[int | None, typer.Option(help="Resample all pictures to this si
 PatientsKnown = Annotated[
     Patients, typer.Option("--patients", help="'unknown' if labels.csv cannot say.")
 ]
+Importance = Annotated[
+    str | None, typer.Option(help="VINet's importance network; see `list networks`.")
+]
+Classifier = Annotated[str | None, typer.Option(help="VINet's classifier; see `list networks`.")]
 
 
 @app.command("run")
@@ -88,13 +92,22 @@ def run_command(
     changes: Set = None,
     size: Size = None,
     patients: PatientsKnown = Patients.column,
+    importance: Importance = None,
+    classifier: Classifier = None,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
 
     named = [m.strip() for m in methods.split(",")] if methods is not None else None
-    plan = make_plan(data, preset, named, seeds, threshold, size, patients.value, changes or [])
+    changed = [*(changes or []), *network_changes(importance, classifier)]
+    plan = make_plan(data, preset, named, seeds, threshold, size, patients.value, changed)
     _carry_out(protocol, plan, out, device.value)
+
+
+def network_changes(importance: str | None, classifier: str | None) -> list[str]:
+    """The settings that --importance and --classifier stand for."""
+    named = {"vinet.importance": importance, "vinet.classifier": classifier}
+    return [f"{key}={name}" for key, name in named.items() if name is not None]
 
 
 def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
@@ -201,7 +214,13 @@ def _list_networks() -> list[tuple[str, ...]]:
 
     return [
         *((name, "classifier", build.__doc__ or "") for name, build in CLASSIFIERS.items()),
+        ("timm:NAME", "classifier", "any of timm's, e.g. timm:convnext_tiny"),
         *((name, "importance", build.__doc__ or "") for name, build in IMPORTANCE.items()),
+        (
+            "smp:NAME",
+            "importance",
+            "any of segmentation_models_pytorch's, e.g. smp:FPN",
+        ),
     ]
 
 
@@ -234,6 +253,11 @@ def _version(
     if version:
         out_console.print(__version__)
         raise typer.Exit
+
+
+from vinet_bench import cli_models  # noqa: E402 (here, since it takes its options from above)
+
+cli_models.register(app)
 
 
 def main() -> None:

@@ -46,6 +46,11 @@ def scale(maps: Tensor, policy: str) -> Tensor:
     return SCALINGS[policy](maps)
 
 
+def constant(maps: Tensor) -> Tensor:
+    """Which maps have one value only. (B, H, W) -> (B,) bool."""
+    return maps.amax(dim=(1, 2)) == maps.amin(dim=(1, 2))
+
+
 def reserved(scaled: Tensor, threshold: float) -> Tensor:
     """The pixels that floor(I + T) counts (Eq. 9): those with I >= 1 - T.
 

@@ -17,7 +17,8 @@ from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split, majority_share, split_slices
 from vinet_bench.errors import CellError, UserError, unknown_name
 from vinet_bench.methods import MethodInfo, method, methods
-from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
+from vinet_bench.models import build_vinet
+from vinet_bench.networks import CLASSIFIERS, check_classifier, check_importance
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
 from vinet_bench.progress import Progress, Silent
@@ -80,7 +81,7 @@ def run(
     machine = choose_machine(device, plan.settings.precision)
     data = load_data(plan)
     plan = _with_possible_methods(plan, data)
-    _check_networks(plan.settings.vinet)
+    check_networks(plan.settings.vinet, data)
     wanted = plan.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
     store = Store(folder or default_folder(plan))
@@ -94,15 +95,13 @@ def run(
         store.close()
 
 
-def _check_networks(vinet: VINetTraining) -> None:
-    """Raises UserError for a network that no registry holds, before any cell would fail of it."""
-    named = {
-        "vinet.importance": (vinet.importance, IMPORTANCE),
-        "vinet.classifier": (vinet.classifier, CLASSIFIERS),
-    }
-    for setting, (name, known) in named.items():
-        if name not in known:
-            raise unknown_name(f"network for --set {setting}", name, known)
+def check_networks(vinet: VINetTraining, data: SliceDataset) -> None:
+    """Raises UserError for a network of unknown name, or one that does not suit the pictures,
+    before any cell would fail of it."""
+    check_importance(vinet.importance, "network for --set vinet.importance")
+    check_classifier(vinet.classifier, "network for --set vinet.classifier")
+    if vinet.classifier not in CLASSIFIERS:  # ours suit any pictures
+        build_vinet(vinet, data.num_classes, data.size, seed=0)
 
 
 def _with_possible_methods(plan: Plan, data: SliceDataset) -> Plan:

@@ -26,14 +26,19 @@ class Training(Frozen):
         "constant", description="one-cycle warms up and anneals (Smith 2018); short runs need it"
     )
     flips: bool = Field(False, description="random horizontal and vertical flips")
-    width: float = Field(1.0, gt=0, le=4, description="channels, as a share of the standard net's")
+    width: float = Field(
+        1.0,
+        gt=0,
+        le=4,
+        description="channels, as a share of the standard net's (of ours)",
+    )
 
 
 class VINetTraining(Training):
     """VINet: its two networks, Eq. 6's a, and how it is reached."""
 
-    importance: str = Field("deeplabv3plus", description="importance network")
-    classifier: str = Field("seresnet50", description="classifier")
+    importance: str = Field("deeplabv3plus", description="importance network, ours or smp:NAME")
+    classifier: str = Field("seresnet50", description="classifier, ours or timm:NAME")
     alpha: float = Field(0.25, ge=0, description="a of Eq. 6 (0.25 in the paper's experiments)")
     ramp: float = Field(
         0.0, ge=0, le=1, description="share of the epochs over which a rises from 0"

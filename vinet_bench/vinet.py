@@ -1,14 +1,14 @@
 """VINet (Gu et al. 2020, doi 10.1109/TMM.2020.2971170), Eq. 1 to 8 and nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from vinet_bench.hooks import evaluating, output_hooks
+from vinet_bench.hooks import output_hooks
+from vinet_bench.places import downsampling_points
 
 DELTA = 1e-8  # d of Eq. 3
 
@@ -75,61 +75,6 @@ def uniform_noise(like: Tensor, generators: Generator | Sequence[Generator]) -> 
     return torch.stack(draws)
 
 
-@dataclass(frozen=True)
-class Point:
-    """A place in a network: a module's output, at its n-th call within one forward pass."""
-
-    module: str
-    call: int
-    size: tuple[int, int]
-
-
-def downsampling_points(model: nn.Module, example: Tensor) -> tuple[Point, ...]:
-    """The places in a classifier at which the resolution has dropped, found by one forward pass.
-
-    A place counts only if **every** path from the input to the logits goes through it: after the
-    residual sum or the concatenation, never inside a branch, whose skip would carry the destroyed
-    information on. Maps of 1 x 1 (after global pooling) hold no places and are left alone.
-    example (B, C, H, W), only its shape matters.
-    """
-    seen: list[tuple[Point, Any]] = []
-
-    def note(name: str, call: int, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.grad_fn is not None:
-            seen.append((Point(name, call, (output.shape[2], output.shape[3])), output.grad_fn))
-
-    names = [name for name, _ in model.named_modules() if name]
-    with torch.enable_grad(), evaluating(model), output_hooks(model, note, names):
-        # The clone gives the input a graph node of its own, told from the parameters'.
-        source = example.detach().requires_grad_().clone()
-        logits = model(source)
-    # By node, so that of the modules that hand the same tensor on, the outermost, last, stands.
-    outermost = {node: point for point, node in seen}
-    points: list[Point] = []
-    size = (example.shape[2], example.shape[3])
-    for node, point in outermost.items():
-        # An unpadded convolution crops a pixel or two; that is no drop in resolution.
-        dropped = min(point.size[0] / size[0], point.size[1] / size[1]) < 0.75
-        if dropped and point.size != (1, 1) and _cuts(logits.grad_fn, source.grad_fn, node):
-            points.append(point)
-            size = point.size
-    return tuple(points)
-
-
-def _cuts(sink: Any, source: Any, node: Any) -> bool:
-    """True if no path of the autograd graph leads from sink to source without node."""
-    stack, visited = [sink], {node, None}
-    while stack:
-        current = stack.pop()
-        if current in visited:
-            continue
-        if current is source:
-            return False
-        visited.add(current)
-        stack.extend(parent for parent, _ in current.next_functions)
-    return True
-
-
 class VINetOutput(NamedTuple):
     """logits (B, K) and the importance map M (B, 1, H, W) in (0, 1]."""
 
@@ -176,13 +121,15 @@ class VINet(nn.Module):
         self, images: Tensor, m: Tensor, generators: Generator | Sequence[Generator]
     ) -> Tensor:
         """The classifier's logits (B, K) with everything that m calls irrelevant destroyed."""
-        places = {(p.module, p.call) for p in self.points}
+        places = {(p.module, p.call): p for p in self.points}
 
         def destroyed(features: Tensor) -> Tensor:
             return destroy(features, m, uniform_noise(features, generators), self.antialias)
 
         def hook(name: str, call: int, output: Any) -> Any:
-            return destroyed(output) if (name, call) in places else None
+            if (point := places.get((name, call))) is None:
+                return None
+            return point.from_maps(destroyed(point.to_maps(output)), output)
 
         with output_hooks(self.classifier, hook, [p.module for p in self.points]):
             logits: Tensor = self.classifier(destroyed(images))

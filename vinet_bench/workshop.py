@@ -14,14 +14,15 @@ from vinet_bench import __version__
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError
-from vinet_bench.masks import fraction, reserved, scale, top_k
+from vinet_bench.masks import constant, fraction, reserved, scale, top_k
 from vinet_bench.methods import MethodInfo, method
-from vinet_bench.networks import build_classifier, build_importance
+from vinet_bench.models import build_vinet, check_alive, vinet_task
+from vinet_bench.networks import build_classifier
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
 from vinet_bench.seeds import picture_generators
-from vinet_bench.settings import Settings, Training, VINetTraining
+from vinet_bench.settings import Settings, Training
 from vinet_bench.store import Store
 from vinet_bench.training import (
     Classification,
@@ -29,11 +30,9 @@ from vinet_bench.training import (
     Fit,
     Machine,
     Task,
-    VINetTask,
     fit,
     predict,
 )
-from vinet_bench.vinet import VINet
 
 EXPLAIN_BATCH = 32
 
@@ -108,7 +107,7 @@ class Workshop:
             return nn.Identity()
         if kind == "vinet":
             vinet = self.settings.vinet
-            return self._trained("VINet", seed, vinet, self._new_vinet, _vinet_task(vinet))
+            return self._trained("VINet", seed, vinet, self._new_vinet, vinet_task(vinet))
         explained = self.settings.explained
         return self._trained(
             "VGG-16", seed, explained, self._new_classifier("vgg16", explained), Classification()
@@ -159,15 +158,7 @@ class Workshop:
         return lambda seed: build_classifier(name, self.data.num_classes, seed, training.width)
 
     def _new_vinet(self, seed: int) -> nn.Module:
-        wanted = self.settings.vinet
-        return VINet(
-            build_importance(wanted.importance, seed, wanted.width),
-            build_classifier(wanted.classifier, self.data.num_classes, seed, wanted.width),
-            example=self.examples("train").pictures(slice(0, 1)),
-            multi_scale=wanted.destruction == "multi",
-            shift=wanted.shift,
-            antialias=wanted.antialias,
-        )
+        return build_vinet(self.settings.vinet, self.data.num_classes, self.data.size, seed)
 
     def _fit(
         self,
@@ -285,8 +276,11 @@ class Workshop:
 
         budget 'threshold': Eq. 9 on the scaled maps; 'equal': exactly as many pixels a picture as
         VINet reserves on average over the test part, ties broken by each picture's own shuffle.
+        Raises CellError if VINet's map of a test picture is constant.
         """
         maps = self.maps(name, seed, part)
+        if part == "test" and method(name).info.explains == "vinet":
+            check_alive(maps)
         if budget == "threshold":
             return reserved(scale(maps, method(name).info.scaling), self.plan.threshold)
         draws = picture_generators(self.examples(part).images, "ties", name)
@@ -301,8 +295,7 @@ class Workshop:
 
     def constant_share(self, name: str, seed: int, part: str) -> float:
         """The share of a part's raw maps that have one value only."""
-        maps = self.maps(name, seed, part).flatten(1)
-        return (maps.amax(dim=1) == maps.amin(dim=1)).double().mean().item()
+        return constant(self.maps(name, seed, part)).double().mean().item()
 
     def other_patients(self, part: str) -> Tensor:
         """For each slice of a part the index of a slice of another patient, each used once.
@@ -320,10 +313,6 @@ class Workshop:
         partner = np.empty(len(patients), dtype=np.int64)
         partner[order] = np.roll(order, largest)
         return torch.from_numpy(partner)
-
-
-def _vinet_task(training: VINetTraining) -> VINetTask:
-    return VINetTask(training.alpha, training.ramp, training.warmup)
 
 
 def _content(examples: Examples) -> str:

@@ -4,9 +4,7 @@ import timm
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
-
-def _scaled(channels: int, width: float) -> int:
-    return max(8, round(channels * width / 8) * 8)
+from vinet_bench.networks.sizes import scaled
 
 
 def resnet18(num_classes: int, width: float) -> nn.Module:
@@ -25,22 +23,33 @@ def seresnet50(num_classes: int, width: float) -> nn.Module:
 
 
 def _resnet(name: str, num_classes: int, width: float) -> nn.Module:
-    channels = tuple(_scaled(c, width) for c in (64, 128, 256, 512))
+    channels = tuple(scaled(c, width) for c in (64, 128, 256, 512))
     model: nn.Module = timm.create_model(
         name, in_chans=1, num_classes=num_classes, channels=channels, stem_width=channels[0]
     )
     return model
 
 
-class VGG16GAP(nn.Module):
-    """VGG-16 for CAM (Zhou et al. 2016): no BatchNorm, the last pooling dropped, global average
-    pooling and one linear layer in place of the three."""
+def densenet121(num_classes: int, width: float) -> nn.Module:
+    """DenseNet-121 (Huang et al. 2017)."""
+    model: nn.Module = timm.create_model(
+        "densenet121", in_chans=1, num_classes=num_classes, growth_rate=scaled(32, width)
+    )
+    return model
 
-    def __init__(self, num_classes: int, width: float) -> None:
+
+class VGGGAP(nn.Module):
+    """A VGG for CAM (Zhou et al. 2016): no BatchNorm, the last pooling dropped, global average
+    pooling and one linear layer in place of the three, so that pictures of any size fit.
+
+    layout: torchvision's letter, 'D' for VGG-16 and 'E' for VGG-19.
+    """
+
+    def __init__(self, layout: str, num_classes: int, width: float) -> None:
         super().__init__()
-        layout = [c if c == "M" else _scaled(int(c), width) for c in cfgs["D"][:-1]]
-        self.features = make_layers(layout)
-        first, last = int(layout[0]), int(layout[-1])
+        layers = [c if c == "M" else scaled(int(c), width) for c in cfgs[layout][:-1]]
+        self.features = make_layers(layers)
+        first, last = int(layers[0]), int(layers[-1])
         self.features[0] = nn.Conv2d(1, first, kernel_size=3, padding=1)
         for module in self.features:
             if isinstance(module, nn.ReLU):
@@ -56,4 +65,9 @@ class VGG16GAP(nn.Module):
 
 def vgg16(num_classes: int, width: float) -> nn.Module:
     """VGG-16 with global average pooling, the network that CAM, VBP and LRP explain."""
-    return VGG16GAP(num_classes, width)
+    return VGGGAP("D", num_classes, width)
+
+
+def vgg19(num_classes: int, width: float) -> nn.Module:
+    """VGG-19 (Simonyan & Zisserman 2015) with global average pooling."""
+    return VGGGAP("E", num_classes, width)

@@ -1,23 +1,9 @@
 """Importance networks for single-channel pictures, (B, 1, H, W) -> (B, 1, H, W)."""
 
 import segmentation_models_pytorch as smp
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-
-class Padded(nn.Module):
-    """Pads the input to a multiple that the network takes, and crops its output back."""
-
-    def __init__(self, network: nn.Module, multiple: int) -> None:
-        super().__init__()
-        self.network = network
-        self.multiple = multiple
-
-    def forward(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        below, right = -height % self.multiple, -width % self.multiple
-        padded: Tensor = self.network(F.pad(images, (0, right, 0, below), mode="replicate"))
-        return padded[..., :height, :width]
+from vinet_bench.networks.sizes import Padded
 
 
 def unet(width: float) -> nn.Module:

@@ -1,0 +1,132 @@
+"""The commands that train one VINet and explain pictures with it."""
+
+import json
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich import box
+from rich.table import Table as Grid
+
+from vinet_bench import cli
+
+if TYPE_CHECKING:
+    from vinet_bench.explain import Explanation
+
+T = TypeVar("T")
+ModelOut = Annotated[
+    Path | None, typer.Option(help="The model's folder (default: results/<data>-<preset>-vinet0).")
+]
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPG, .npy, DICOM, .mhd or .mha.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file to the command."""
+    app.command("train")(train_command)
+    app.command("explain")(explain_command)
+
+
+def train_command(
+    data: cli.Data = "phantom",
+    preset: cli.PresetName = "quick",
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and noise.")] = 0,
+    out: ModelOut = None,
+    changes: cli.Set = None,
+    importance: cli.Importance = None,
+    classifier: cli.Classifier = None,
+    device: cli.DeviceName = cli.Device.auto,
+    size: cli.Size = None,
+    patients: cli.PatientsKnown = cli.Patients.column,
+) -> None:
+    """Train one VINet and save it: weights, config, metrics and training curves."""
+    from vinet_bench.plan import make_plan
+
+    changed = [*(changes or []), *cli.network_changes(importance, classifier)]
+    plan = make_plan(data, preset, size=size, patients=patients.value, changes=changed)
+    folder = _quietly(lambda: _train(plan, seed, out, device.value))
+    _print_trained(folder)
+
+
+def _train(plan: Any, seed: int, out: Path | None, device: str) -> Path:
+    from vinet_bench.errors import CellError
+    from vinet_bench.progress import Shown
+    from vinet_bench.run import default_folder
+    from vinet_bench.train_one import train_vinet
+
+    folder = out or Path(f"{default_folder(plan)}-vinet{seed}")
+    bars = Shown(cli.err_console) if cli.err_console.is_terminal else nullcontext()
+    try:
+        with bars as progress:
+            train_vinet(plan, seed, folder, device, progress)
+    except CellError as error:
+        cli.err_console.print(f"failed: {error}", style="red")
+        raise typer.Exit(cli.FAILED_CELLS) from None
+    return folder
+
+
+def _print_trained(folder: Path) -> None:
+    from vinet_bench.train_one import METRICS
+
+    test = json.loads((folder / METRICS).read_text(encoding="utf-8"))["test"]
+    accuracy, reserved = 100 * test["accuracy"], 100 * test["fraction_reserved"]
+    cli.out_console.print(
+        f"test accuracy {accuracy:.2f} %, {reserved:.2f} % of the pixels reserved;"
+        f" weights, config, metrics and curves are in {folder}",
+        soft_wrap=True,
+    )
+
+
+def explain_command(
+    images: Images,
+    model: Annotated[Path, typer.Option(help="A folder that `train` wrote.")],
+    method: Annotated[str, typer.Option(help="A method that explains a VINet.")] = "vinet",
+    out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("results/explained"),
+    slice_number: Annotated[
+        int | None,
+        typer.Option("--slice", help="Which slice of a volume, from 0 (default: the middle)."),
+    ] = None,
+    device: cli.DeviceName = cli.Device.auto,
+) -> None:
+    """Print class probabilities, and draw slice, overlay and map side by side."""
+
+    def explain_all() -> "tuple[tuple[str, ...], list[Explanation]]":
+        from vinet_bench.explain import explain
+        from vinet_bench.models import TrainedVINet
+        from vinet_bench.run import choose_machine
+
+        trained = TrainedVINet.load(model, choose_machine(device.value, "float32"))
+        made = explain(images, trained, method, out, slice_number)
+        return trained.config.class_names, made
+
+    _print_explained(*_quietly(explain_all))
+
+
+def _print_explained(class_names: tuple[str, ...], made: "list[Explanation]") -> None:
+    grid = Grid(title="Class probabilities, %", title_justify="left", box=box.SIMPLE_HEAD)
+    grid.add_column("Image", overflow="fold")
+    grid.add_column("Predicted")
+    for name in class_names:
+        grid.add_column(name, justify="right")
+    for one in made:
+        best = class_names[int(one.probabilities.argmax())]
+        grid.add_row(str(one.image), best, *(f"{100 * p:.2f}" for p in one.probabilities))
+    cli.out_console.print(grid)
+    for one in made:
+        if one.note:
+            cli.out_console.print(one.note, soft_wrap=True)
+        cli.out_console.print(str(one.figure), soft_wrap=True)
+
+
+def _quietly(work: Callable[[], T]) -> T:
+    """The work without the remarks of libraries; Ctrl-C ends it in one line."""
+    warnings.filterwarnings("ignore", category=UserWarning, module="(torch|timm)")
+    try:
+        return work()
+    except KeyboardInterrupt:  # here, since typer would swallow it before main() sees it
+        cli.err_console.print("stopped; nothing was saved")
+        raise typer.Exit(cli.INTERRUPTED) from None

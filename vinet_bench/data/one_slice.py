@@ -1,0 +1,112 @@
+"""One picture or CT slice from a file, as a network is shown it: read as untrusted input."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vinet_bench.data.pictures import (
+    HU_WINDOW,
+    LARGEST,
+    PictureError,
+    Pixels,
+    read_picture,
+    resize_picture,
+)
+from vinet_bench.errors import UserError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".npy")
+SCANS = (".dcm", ".dicom", ".ima", ".mhd", ".mha")
+_MODALITY = "0008|0060"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Grey pixels (H, W), uint8 (0..255) or float32 (0..1), and what a user must be told of it."""
+
+    pixels: Pixels
+    note: str = ""
+
+
+def read_slice(path: Path, side: int, number: int | None = None) -> Slice:
+    """A PNG, JPG, .npy, DICOM, .mhd or .mha slice, resampled to side x side.
+
+    number: which slice of a volume, from 0; its middle one if None. Scans are in Hounsfield units,
+    of which -1000 to 400 are kept. Raises UserError.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: give a picture or a CT slice")
+    try:
+        if path.suffix.lower() in PICTURES:
+            found = Slice(read_picture(path).pixels)
+        elif path.suffix.lower() in SCANS or _is_dicom(path):
+            found = _read_scan(path, number)
+        else:
+            known = ", ".join(PICTURES + SCANS)
+            raise PictureError(f"is of an unknown kind: use {known}, or DICOM of any name")
+    except PictureError as error:
+        raise UserError(f"{path} {error}") from None
+    return Slice(resize_picture(found.pixels, side), found.note)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Scanners often name their files without an ending."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _read_scan(path: Path, number: int | None) -> Slice:
+    volume = _read_volume(path)
+    count = len(volume)
+    if number is not None and not 0 <= number < count:
+        raise UserError(f"--slice {number}: {path} has the slices 0 to {count - 1}")
+    chosen = count // 2 if number is None else number
+    guessed = number is None and count > 1
+    note = f"{path} has {count} slices: took the middle one, --slice {chosen}" if guessed else ""
+    return Slice(_windowed(volume[chosen]), note)
+
+
+def _read_volume(path: Path) -> NDArray[np.float32]:
+    """Hounsfield units (slices, H, W). Raises PictureError."""
+    import SimpleITK
+
+    try:
+        with _no_stderr():
+            image = SimpleITK.ReadImage(str(path))
+        values = SimpleITK.GetArrayFromImage(image)
+    except Exception:  # a damaged file makes the readers raise almost anything
+        raise PictureError("cannot be read as a scan (damaged?): export it again") from None
+    modality = image.GetMetaData(_MODALITY).strip() if image.HasMetaDataKey(_MODALITY) else "CT"
+    if modality != "CT":
+        raise PictureError(f"is of modality {modality}: only CT has Hounsfield units")
+    if image.GetNumberOfComponentsPerPixel() != 1 or values.ndim not in (2, 3):
+        raise PictureError("is no grey picture or volume")
+    if max(values.shape[-2:]) > LARGEST:
+        raise PictureError(f"is larger than {LARGEST} x {LARGEST}: crop or shrink it first")
+    volume: NDArray[np.float32] = values.reshape(-1, *values.shape[-2:]).astype(np.float32)
+    if not np.isfinite(volume).all():
+        raise PictureError("has NaN or infinite values: replace them")
+    return volume
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """ITK's readers write to the process's stderr themselves; the error says all there is."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _windowed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = HU_WINDOW
+    unit: NDArray[np.float32] = ((values.clip(low, high) - low) / (high - low)).astype(np.float32)
+    return unit

@@ -1,0 +1,125 @@
+"""A VINet as settings ask for it: built, saved in a folder, and loaded again."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vinet_bench import __version__
+from vinet_bench.errors import CellError, UserError
+from vinet_bench.masks import constant
+from vinet_bench.networks import build_classifier, build_importance
+from vinet_bench.settings import Frozen, VINetTraining
+from vinet_bench.training import EVALUATION_BATCH, Machine, VINetTask, as_pictures, predict
+from vinet_bench.vinet import VINet
+
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+
+
+def build_vinet(
+    training: VINetTraining, num_classes: int, size: tuple[int, int], seed: int
+) -> VINet:
+    """An untrained VINet for pictures of this size (height, width).
+
+    Raises UserError for a network of unknown name, or one that does not suit.
+    """
+    try:
+        return VINet(
+            build_importance(training.importance, seed, training.width),
+            build_classifier(training.classifier, num_classes, seed, training.width, size),
+            example=torch.zeros(1, 1, *size),
+            multi_scale=training.destruction == "multi",
+            shift=training.shift,
+            antialias=training.antialias,
+        )
+    except ValueError as error:
+        raise UserError(f"--set vinet.classifier={training.classifier}: {error}") from None
+
+
+def vinet_task(training: VINetTraining) -> VINetTask:
+    """What a VINet is trained for under these settings."""
+    return VINetTask(training.alpha, training.ramp, training.warmup)
+
+
+def check_alive(maps: Tensor) -> None:
+    """Eq. 2 makes a constant map 1 everywhere: Eq. 9 would reserve all, and that says nothing."""
+    dead = int(constant(maps).sum())
+    if dead:
+        raise CellError(
+            f"VINet's importance network is dead: its map is constant on {dead} of {len(maps)} test"
+            " pictures; train longer, or with another vinet.learning_rate, shift or alpha"
+        )
+
+
+class ModelConfig(Frozen):
+    """What must be known of a trained VINet to use it again, and where it comes from."""
+
+    version: str
+    class_names: tuple[str, ...]
+    size: tuple[int, int]
+    seed: int
+    threshold: float
+    data: str
+    data_fingerprint: str
+    preset: str
+    vinet: VINetTraining
+
+
+@dataclass(frozen=True)
+class TrainedVINet:
+    """A trained VINet in evaluation mode, with what must be known of it."""
+
+    network: VINet
+    config: ModelConfig
+    machine: Machine
+
+    @classmethod
+    def load(cls, folder: Path, machine: Machine) -> Self:
+        """What save() wrote. Raises UserError if the folder holds no model, or it does not read."""
+        config = _read_config(folder)
+        network = build_vinet(config.vinet, len(config.class_names), config.size, config.seed)
+        try:
+            network.load_state_dict(load_file(folder / WEIGHTS))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{folder / WEIGHTS} does not fit its {CONFIG} ({reason}): train the model again"
+            ) from None
+        # As in training: another memory format takes other kernels, and the last bits change.
+        network.to(memory_format=torch.channels_last)
+        return cls(network.to(machine.device).eval().requires_grad_(False), config, machine)
+
+    def save(self, folder: Path) -> None:
+        """Weights (safetensors) and what must be known of them (JSON)."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {k: v.cpu().contiguous() for k, v in self.network.state_dict().items()}
+        save_file(state, folder / WEIGHTS)
+        text = json.dumps(self.config.model_dump(mode="json"), indent=2)
+        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Class probabilities, the noise seeded as in training. (N, 1, H, W) -> (N, K)."""
+        return predict(self.network, images, self.machine, self.config.seed)
+
+    @torch.no_grad()
+    def maps(self, images: Tensor) -> Tensor:
+        """M of Eq. 1, on the CPU. (N, 1, H, W), uint8 or floating -> (N, H, W)."""
+        batches = torch.split(images, EVALUATION_BATCH)
+        pictures = (as_pictures(batch.to(self.machine.device)) for batch in batches)
+        return torch.cat([self.network.importance_map(batch)[:, 0].cpu() for batch in pictures])
+
+
+def _read_config(folder: Path) -> ModelConfig:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UserError(f"{folder} holds no model (no {CONFIG}): give the folder of `train --out`")
+    try:
+        return ModelConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValidationError, ValueError, OSError):
+        raise UserError(f"{path} does not read as a model of vinet-bench {__version__}") from None
