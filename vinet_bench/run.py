@@ -4,7 +4,7 @@ import platform
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
 from vinet_bench.progress import Progress, Silent
-from vinet_bench.protocols import EvalProtocol, protocol
+from vinet_bench.protocols import EvalProtocol, OwnRows, protocol
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.settings import VINetTraining
 from vinet_bench.store import Store
@@ -77,6 +77,7 @@ def run(
     its reason, and the others go on.
     """
     chosen = [protocol(name) for name in protocol_names]
+    _check_rows(plan, chosen)
     machine = choose_machine(device, plan.settings.precision)
     data = load_data(plan)
     plan = _with_possible_methods(plan, data)
@@ -87,8 +88,10 @@ def run(
     try:
         shop = Workshop(plan, data, split, store, machine, progress or Silent())
         plan_id = key_of(plan.identity() | {"data": data.fingerprint})
-        widened = _widened(plan, store.plan(plan_id))
-        store.start(plan_id, describe(widened, data, split, machine), time.time())
+        earlier = store.plan(plan_id)
+        told = describe(_widened(plan, earlier), data, split, machine)
+        told["own_rows"] = _own_rows(plan, chosen, (earlier or {}).get("own_rows", {}))
+        store.start(plan_id, told, time.time())
         return _carry_out(chosen, shop, plan_id)
     finally:
         store.close()
@@ -103,6 +106,31 @@ def _check_networks(vinet: VINetTraining) -> None:
     for setting, (name, known) in named.items():
         if name not in known:
             raise unknown_name(f"network for --set {setting}", name, known)
+
+
+def _check_rows(plan: Plan, chosen: Sequence[EvalProtocol]) -> None:
+    """Raises UserError for a row of --rows that no chosen protocol has."""
+    known = {name for how in chosen if isinstance(how, OwnRows) for name in how.row_names()}
+    for name in plan.rows:
+        if not known:
+            raise UserError(f"--rows {name}: {chosen[0].info.name} has no rows but --methods")
+        if name not in known and ":" not in name:  # smp:NAME and timm:NAME are in no list
+            raise unknown_name("row", name, known)
+
+
+def _own_rows(
+    plan: Plan, chosen: Sequence[EvalProtocol], earlier: dict[str, list[dict[str, str]]]
+) -> dict[str, list[dict[str, str]]]:
+    """By protocol the rows that are no methods, with those that the same tables hold already."""
+    found = dict(earlier)
+    for how in chosen:
+        if isinstance(how, OwnRows):
+            everything = how.rows(plan.model_copy(update={"rows": ()}))
+            there = {row["name"]: row for row in found.get(how.info.name, [])}
+            there |= {row.name: asdict(row) for row in how.rows(plan)}
+            order = [row.name for row in everything if row.name in there]
+            found[how.info.name] = [there[n] for n in dict.fromkeys([*order, *there])]
+    return found
 
 
 def _with_possible_methods(plan: Plan, data: SliceDataset) -> Plan:
@@ -170,6 +198,7 @@ def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> 
     parts = split.parts()
     return {
         "preset": plan.preset,
+        "source": plan.model_dump(mode="json", include={"data", "patients", "size_given"}),
         "seeds": list(plan.seeds),
         "threshold": plan.threshold,
         "precision": "bfloat16" if machine.bfloat16 else "float32",

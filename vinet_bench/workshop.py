@@ -1,8 +1,9 @@
 """Makes or loads what a cell needs: networks, maps, masks; kept by what determines them."""
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vinet_bench import __version__
+from vinet_bench.ablations import rules_of
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError
@@ -89,7 +91,7 @@ class Workshop:
 
     def cell_key(self, cell: Cell) -> str:
         """A hash of all that can change the cell's figures."""
-        return key_of(asdict(cell) | self._context() | {"plan": self.plan.identity()})
+        return key_of(cell.identity() | self._context() | {"plan": self.plan.identity()})
 
     def _context(self) -> dict[str, Any]:
         return {
@@ -99,6 +101,14 @@ class Workshop:
             "data": self.data.fingerprint,
             "split": key_of({n: p.ids.tolist() for n, p in self._parts.items()}),
         }
+
+    def with_vinet(self, wanted: VINetTraining) -> "Workshop":
+        """The same workshop for another VINet; the networks that it makes go with it."""
+        other = copy.copy(self)
+        settings = self.settings.model_copy(update={"vinet": wanted})
+        other.plan = self.plan.model_copy(update={"settings": settings})
+        other._networks = dict(self._networks)
+        return other
 
     # -- networks
 
@@ -113,6 +123,13 @@ class Workshop:
         return self._trained(
             "VGG-16", seed, explained, self._new_classifier("vgg16", explained), Classification()
         )
+
+    def alone(self, seed: int) -> nn.Module:
+        """VINet's classifier trained as VINet is, without destruction (Table III, first row)."""
+        vinet = self.settings.vinet
+        training = Training(**vinet.model_dump(include=set(Training.model_fields)))
+        build = self._new_classifier(vinet.classifier, training)
+        return self._trained(vinet.classifier, seed, training, build, Classification())
 
     def original(self, seed: int) -> nn.Module:
         """The ResNet-18 trained on the untouched pictures."""
@@ -167,6 +184,7 @@ class Workshop:
             multi_scale=wanted.destruction == "multi",
             shift=wanted.shift,
             antialias=wanted.antialias,
+            rules=rules_of(wanted),
         )
 
     def _fit(

@@ -1,4 +1,4 @@
-"""Records in; Table I and Table II as LaTeX, CSV and Markdown out. Never imports torch."""
+"""Records in; tables as LaTeX, CSV and Markdown out. Never imports torch."""
 
 from vinet_bench.report.table import Column, Row, Table
 from vinet_bench.report.tables import tables
