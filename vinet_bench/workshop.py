@@ -181,7 +181,7 @@ class Workshop:
             build_importance(wanted.importance, seed, wanted.width),
             build_classifier(wanted.classifier, self.data.num_classes, seed, wanted.width),
             example=self.examples("train").pictures(slice(0, 1)),
-            multi_scale=wanted.destruction == "multi",
+            multi_scale=wanted.destruction != "single",
             shift=wanted.shift,
             antialias=wanted.antialias,
             rules=rules_of(wanted),
@@ -268,6 +268,11 @@ class Workshop:
             stored = {"maps": self._explain(name, seed, part).numpy()}
             self.store.save("maps", key, stored)
         return torch.from_numpy(stored["maps"])
+
+    def kept_maps(self, name: str, seed: int, part: str) -> Tensor | None:
+        """The maps that `maps` made earlier, or None; nothing is computed."""
+        stored = self.store.load("maps", self._maps_key(name, seed, part))
+        return None if stored is None else torch.from_numpy(stored["maps"])
 
     def _maps_key(self, name: str, seed: int, part: str) -> str:
         info = method(name).info

@@ -165,8 +165,9 @@ DESTRUCTION = Layout(
     " its reserved pixels and on their shape; occluded: one tested with its reserved pixels"
     " {filled}.",
     (
-        *_ACCURACY,
+        _ACCURACY[0],
         *_MAP,
+        Figure("balanced_accuracy", "balanced_accuracy"),
         _own("kept_accuracy", "Kept %"),
         _own("masks_accuracy", "Masks alone %"),
         _own("occluded_accuracy", "Occluded %"),

@@ -101,16 +101,17 @@ def _missing(context: Context) -> list[str]:
     """Rows and seeds that the plan names and the records lack; the majority has no seed."""
     empty = [row["title"] for row in context.rows if not context.figures.has(row)]
     notes = [f"No records (yet) for: {', '.join(empty)}."] if empty else []
+    alike: dict[tuple[str, str], list[str]] = {}
     for row in context.rows:
-        if row["name"] == "majority":
-            continue
-        for lost, headings in _gaps(context, row).items():
+        gaps = {} if row["name"] == "majority" else _gaps(context, row)
+        for lost, headings in gaps.items():
             named = ", ".join(h for h in headings if h) or "figures of the CSV file"
-            notes.append(
-                f"{row['title']}: {_seeds(lost)} missing ({named});"
-                " the figure is of the seeds that are there."
-            )
-    return notes
+            alike.setdefault((_seeds(lost), named), []).append(row["title"])
+    return notes + [
+        f"{', '.join(titles)}: {seeds} missing ({named});"
+        " the figure is of the seeds that are there."
+        for (seeds, named), titles in alike.items()
+    ]
 
 
 def _data(context: Context) -> list[str]:
