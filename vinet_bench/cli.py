@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from vinet_bench import __version__
+from vinet_bench.cli_figures import figure
 from vinet_bench.errors import UserError
 
 HELP = "Saliency methods on medical images, compared so that a reviewer believes it."
@@ -184,6 +185,9 @@ def report(
     chosen = [f.strip() for f in formats.split(",")]
     for path in write_report(folder, out, chosen):
         out_console.print(str(path), soft_wrap=True)
+
+
+app.command()(figure)
 
 
 @app.command("list")

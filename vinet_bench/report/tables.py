@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from vinet_bench.report.figures import Figures, PlanRow, estimate
-from vinet_bench.report.layout import LAYOUTS, Figure, Layout
+from vinet_bench.report.layout import DESTRUCTION, LAYOUTS, Figure, Layout
 from vinet_bench.report.notes import Context, all_notes, all_warnings, reasons
 from vinet_bench.report.table import ABSENT, Column, Row, Table
 from vinet_bench.store import Run
@@ -102,6 +102,19 @@ def _table(layout: Layout, run: Run, figures: Figures) -> Table:
         all_warnings(context),
         layout.first,
     )
+
+
+def value_shares(run: Run) -> dict[str, list[float]]:
+    """By title of a row of the table `destruction`, how its map's values are spread (see BINS)."""
+    figures = Figures(run.records, DESTRUCTION.protocol)
+    bins = [f for f in DESTRUCTION.figures if f.metric.startswith("values_")]
+    found = {}
+    for row in rows_of(run, DESTRUCTION):
+        means = [figures.mean(row, figure) for figure in bins]
+        known = [mean for mean in means if mean is not None]
+        if len(known) == len(bins):
+            found[row["title"]] = known
+    return found
 
 
 def tables(run: Run) -> dict[str, Table]:
