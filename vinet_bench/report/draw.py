@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
+from vinet_bench.errors import UserError
+
 Array = NDArray[np.floating[Any]]
 WIDTH = 7.0  # inches: a page's text
 SMALL = 8  # points
@@ -187,10 +189,18 @@ def _values(ax: Axes, title: str, shares: Array) -> None:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Writes the figure as PNG (300 dpi) and PDF, the same bytes for the same figure."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes the figure as PNG (300 dpi) and PDF, the same bytes for the same figure.
+
+    Raises UserError for a folder that cannot be written.
+    """
     unsigned = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
     paths = [folder / f"{name}.{ending}" for ending in unsigned]
-    for path, metadata in zip(paths, unsigned.values(), strict=True):
-        figure.savefig(path, dpi=300, metadata=metadata, bbox_inches="tight", pad_inches=0.03)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, metadata in zip(paths, unsigned.values(), strict=True):
+            figure.savefig(path, dpi=300, metadata=metadata, bbox_inches="tight", pad_inches=0.03)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror or error}; choose another folder with --out"
+        ) from None
     return paths
