@@ -193,9 +193,9 @@ def test_rows_that_nobody_has_stop_before_anything_is_made(tmp_path: Path) -> No
 
 @lru_cache
 def destroyed(folder: Path) -> dict[str, dict[str, str]]:
-    rows = ("multi", "single", "multiply", "no-noise", "minmax")
+    rows = ("multi", "single", "released", "multiply", "no-noise", "minmax")
     outcome = run(["destruction"], plan_of(*rows), folder, "cpu")
-    assert (outcome.made, outcome.failed) == (5, ())
+    assert (outcome.made, outcome.failed) == (6, ())
     return lines(folder, "destruction")
 
 
@@ -206,7 +206,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_destruction_has_every_figure(folder: Path) -> None:
     found = destroyed(folder)
-    assert list(found) == ["multi", "single", "multiply", "no-noise", "minmax"]
+    assert list(found) == ["multi", "single", "released", "multiply", "no-noise", "minmax"]
     for line in found.values():
         for key in (
             "accuracy", "importance_loss", "fraction_kept", "kept_accuracy", "masks_accuracy",
@@ -214,7 +214,7 @@ def test_destruction_has_every_figure(folder: Path) -> None:
         ):  # fmt: skip
             assert -1 <= float(line[key]) <= 1, key
     losses = {name: line["importance_loss"] for name, line in found.items()}
-    assert len({losses[n] for n in ("multi", "single", "multiply")}) == 3
+    assert len({losses[n] for n in ("multi", "single", "released", "multiply")}) == 4
     # The same VINet and map; without noise it predicts otherwise, scaled it reserves otherwise.
     assert losses["multi"] == losses["no-noise"] == losses["minmax"]
     assert found["no-noise"]["fraction_kept"] == found["multi"]["fraction_kept"]
@@ -225,7 +225,9 @@ def test_destruction_has_every_figure(folder: Path) -> None:
 def test_the_values_of_the_map_are_all_counted(folder: Path) -> None:
     destroyed(folder)
     shares = value_shares(read_run(folder))
-    assert list(shares) == ["Multi-scale", "Single-scale", "Times M, no noise"]
+    assert list(shares) == [
+        "Multi-scale", "Single-scale", "Released code's places", "Times M, no noise",
+    ]  # fmt: skip
     line = destroyed(folder)["multi"]
     for values in shares.values():
         assert len(values) == BINS == layout.BINS
