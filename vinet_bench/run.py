@@ -3,7 +3,7 @@
 import platform
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -89,8 +89,8 @@ def run(
         shop = Workshop(plan, data, split, store, machine, progress or Silent())
         plan_id = key_of(plan.identity() | {"data": data.fingerprint})
         earlier = store.plan(plan_id)
-        told = describe(_widened(plan, earlier), data, split, machine)
-        told["own_rows"] = _own_rows(plan, chosen, (earlier or {}).get("own_rows", {}))
+        told = describe(_widened(_told(plan, chosen), earlier), data, split, machine)
+        told |= _by_protocol(plan, chosen, earlier or {})
         store.start(plan_id, told, time.time())
         return _carry_out(chosen, shop, plan_id)
     finally:
@@ -118,19 +118,32 @@ def _check_rows(plan: Plan, chosen: Sequence[EvalProtocol]) -> None:
             raise unknown_name("row", name, known)
 
 
-def _own_rows(
-    plan: Plan, chosen: Sequence[EvalProtocol], earlier: dict[str, list[dict[str, str]]]
-) -> dict[str, list[dict[str, str]]]:
-    """By protocol the rows that are no methods, with those that the same tables hold already."""
-    found = dict(earlier)
+def _told(plan: Plan, chosen: Sequence[EvalProtocol]) -> Plan:
+    """The plan without its methods where no chosen protocol has a row for them."""
+    unasked = all(isinstance(how, OwnRows) for how in chosen)
+    return plan.model_copy(update={"methods": ()}) if unasked else plan
+
+
+def _by_protocol(
+    plan: Plan, chosen: Sequence[EvalProtocol], earlier: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Each protocol's seeds and own rows, with those that the same tables hold already."""
+    seeds = dict(earlier.get("protocol_seeds", {}))
+    rows = dict(earlier.get("own_rows", {}))
     for how in chosen:
+        name = how.info.name
+        seeds[name] = sorted({*seeds.get(name, ()), *plan.seeds})
         if isinstance(how, OwnRows):
-            everything = how.rows(plan.model_copy(update={"rows": ()}))
-            there = {row["name"]: row for row in found.get(how.info.name, [])}
-            there |= {row.name: asdict(row) for row in how.rows(plan)}
-            order = [row.name for row in everything if row.name in there]
-            found[how.info.name] = [there[n] for n in dict.fromkeys([*order, *there])]
-    return found
+            rows[name] = _own_rows(plan, how, rows.get(name, []))
+    return {"protocol_seeds": seeds, "own_rows": rows}
+
+
+def _own_rows(plan: Plan, how: OwnRows, earlier: list[dict[str, str]]) -> list[dict[str, str]]:
+    """A protocol's rows, the new and the earlier ones, the usual ones first and in their order."""
+    there = {row["name"]: row for row in earlier}
+    there |= {row.name: asdict(row) for row in how.rows(plan)}
+    usual = [row.name for row in how.rows(plan.model_copy(update={"rows": ()}))]
+    return [there[name] for name in dict.fromkeys([*usual, *there]) if name in there]
 
 
 def _with_possible_methods(plan: Plan, data: SliceDataset) -> Plan:

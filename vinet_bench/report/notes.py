@@ -35,7 +35,9 @@ class Context:
 
     @property
     def seeds(self) -> list[int]:
-        return list(self.plan.get("seeds", []))
+        """The table's own; a run's folder may hold others with more."""
+        every = self.plan.get("seeds", [])
+        return list(self.plan.get("protocol_seeds", {}).get(self.layout.protocol, every))
 
     def shares(self, figure: Figure, above: float, but: str = "") -> str:
         """'CAM 97.00 %, LRP 81.25 %': the rows (but one) whose figure lies above a bound."""
