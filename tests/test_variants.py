@@ -256,7 +256,7 @@ def test_destruction_has_no_table_of_the_papers(folder: Path) -> None:
     destroyed(folder)
     md, tex = ((folder / f"destruction.{e}").read_text() for e in ("md", "tex"))
     assert "The paper's values" not in md
-    assert "After training: the plan's own VINet" in md
+    assert "The rows after training (noise, min-max) are the plan's own VINet" in md
     assert "\\label{tab:destruction}" in tex
     assert tex.count("\\midrule") == 3  # places, claims, after training
     assert "Importance" in tex

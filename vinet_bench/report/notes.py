@@ -200,8 +200,11 @@ def _vinets(context: Context) -> list[str]:
     if context.layout is DESTRUCTION:
         notes += [
             "M < 0.1, M > 0.9: the share of the map's pixels there (Sec. IV-E); the CSV file has"
-            f" the shares in {BINS} steps (values_00 to values_{BINS - 1}). After training: the"
-            " plan's own VINet, tested otherwise."
+            f" the shares in {BINS} steps (values_00 to values_{BINS - 1}).",
+            "The paper says that a sigmoid's map becomes empty, that multiplying by M removes"
+            " nothing, and that noise of absolute scale is outgrown (Sec. III): such a map does not"
+            " bound what its classifier saw. The rows after training (noise, min-max) are the"
+            " plan's own VINet, tested otherwise.",
         ]
     return notes
 
