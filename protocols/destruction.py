@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocols.shared import (
-    map_figures,
     mask_figures,
     own_map,
     probability_drop,
@@ -21,7 +20,7 @@ from protocols.shared import (
 from vinet_bench.ablations import mean_noise, nothing_destroyed
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.masks import remove, reserved, scale
-from vinet_bench.metrics import extremes, value_shares
+from vinet_bench.metrics import extremes, importance_loss, value_shares
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo, TableRow
 from vinet_bench.records import Cell, Record
@@ -110,7 +109,8 @@ class Destruction:
             for part, raw in maps.items()
         }
         figures = scores(_probabilities(own, cell.seed, variant.at_test), test.labels)
-        figures |= map_figures(own, cell.seed) | mask_figures(masks["test"], test)
+        figures |= {"importance_loss": importance_loss(maps["test"].numpy())}
+        figures |= mask_figures(masks["test"], test)
         if variant.changes:  # else the map is one that another row has
             figures |= _values(maps["test"])
         figures |= _retrained(own, cell.seed, masks)

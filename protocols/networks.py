@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from torch import nn
 
-from protocols.shared import map_figures, mask_figures, own_map, records, scores
+from protocols.shared import mask_figures, own_map, records, scores
 from vinet_bench.masks import reserved
+from vinet_bench.metrics import importance_loss
 from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo, TableRow
@@ -97,9 +98,10 @@ def _run(cell: Cell, workshop: Workshop) -> list[Record]:
         alone = workshop.with_vinet(wanted)
         return records(cell, _scores(alone, alone.alone(cell.seed), cell.seed), len(test))
     own = workshop.with_vinet(wanted.model_copy(update={"importance": importance}))
-    masks = reserved(own_map(own, cell.seed, "test"), own.plan.threshold)
+    maps = own_map(own, cell.seed, "test")
+    masks = reserved(maps, own.plan.threshold)
     figures = _scores(own, own.explained("vinet", cell.seed), cell.seed)
-    figures |= map_figures(own, cell.seed) | mask_figures(masks, test)
+    figures |= {"importance_loss": importance_loss(maps.numpy())} | mask_figures(masks, test)
     return records(cell, figures, len(test))
 
 

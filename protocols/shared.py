@@ -99,15 +99,12 @@ def probability_drop(workshop: Workshop, seed: int, after: NDArray[np.float32]) 
 
 
 def own_map(workshop: Workshop, seed: int, part: str) -> Tensor:
-    """M of the workshop's VINet, (N, H, W). Raises CellError where every map has one value only."""
-    if workshop.constant_share("vinet", seed, part) == 1:
-        raise CellError(f"the importance network collapsed: every {part} map has one value only")
+    """M of the workshop's VINet, (N, H, W). Raises CellError if a test picture's is constant.
+
+    Eq. 2 makes a constant map 1 everywhere; Eq. 9 would reserve all of it, which says nothing.
+    """
+    dead = workshop.constant_share("vinet", seed, "test")
+    if dead:
+        share = f"{100 * dead:.2f} %"
+        raise CellError(f"the importance network is dead: M has one value on {share} of the test")
     return workshop.maps("vinet", seed, part)
-
-
-def map_figures(workshop: Workshop, seed: int) -> dict[str, float]:
-    """L_M (Eq. 8) over the test part, and the share of its maps that have one value only."""
-    return {
-        "importance_loss": own_map(workshop, seed, "test").double().mean().item(),
-        "constant_maps": workshop.constant_share("vinet", seed, "test"),
-    }

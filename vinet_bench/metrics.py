@@ -70,6 +70,15 @@ def _overlap(masks: Masks, evidence: Masks, of: Masks) -> float:
     return float(shares[evidence.any(axis=(1, 2))].mean())
 
 
+def importance_loss(maps: Floats) -> float:
+    """L_M (Gu et al. 2020, Eq. 8): the mean of M. (N, H, W).
+
+    >>> importance_loss(np.array([[[0.0, 1.0]], [[0.0, 0.0]]]))
+    0.25
+    """
+    return float(maps.mean(dtype=np.float64))
+
+
 def extremes(maps: Floats) -> tuple[float, float]:
     """The shares of the pixels below 0.1 and above 0.9 (Gu et al. 2020, Sec. IV-E). (N, H, W).
 

@@ -18,6 +18,7 @@ from vinet_bench.errors import UserError
 Array = NDArray[np.floating[Any]]
 WIDTH = 7.0  # inches: a page's text
 SMALL = 8  # points
+LONGEST = 18  # letters of a slice's name above its column
 VERMILION = np.array([0.90, 0.30, 0.0])  # the paper's red, moved to where the colour-blind see it
 _STROKE: list[patheffects.AbstractPathEffect] = [
     patheffects.withStroke(linewidth=2.4, foreground="black")
@@ -78,7 +79,8 @@ def _outline(ax: Axes, evidence: NDArray[np.bool_] | None) -> None:
 
 def _titles(axes: NDArray[Any], cases: Sequence[Case], rows: Sequence[str]) -> None:
     for ax, case in zip(axes[0], cases, strict=True):
-        ax.set_title("\n".join(case.title.split(", ")), fontsize=SMALL)
+        name, words = case.title.rsplit(", ", 1)
+        ax.set_title(f"{name[-LONGEST:]}\n{words}", fontsize=SMALL)
     for ax, title in zip(axes[:, 0], rows, strict=True):
         ax.set_ylabel(title.replace(" ", "\n", 1), fontsize=SMALL)
 

@@ -132,7 +132,6 @@ _MAP = (
     _own("evidence_recall", "Evidence found %"),
     _own("evidence_precision", "Evidence precision %"),
     Figure("commonest_class_share", "commonest_class_share"),
-    _own("constant_maps"),
     _own("empty_masks"),
 )
 
