@@ -37,7 +37,8 @@ def figure(
         Path | None, typer.Argument(help="A run's folder (default: the newest).")
     ] = None,
     cases: Annotated[
-        str | None, typer.Option(help="Slices of the test part by id, comma-separated.")
+        str | None,
+        typer.Option(help="Slices of the test part by id, comma-separated; process: the last."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws one slice of each class.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where to write (default: the run).")] = None,
