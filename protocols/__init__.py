@@ -1,7 +1,15 @@
-"""Evaluation protocols by name; one file a protocol."""
+"""Evaluation protocols by name; one file a protocol, or two that differ in one word."""
 
+from protocols.destruction import Destruction
 from protocols.keep_important import KeepImportant
+from protocols.networks import Classifiers, ImportanceNetworks
 from protocols.occlusion import Occlusion
 from vinet_bench.protocols import ProtocolFactory
 
-PROTOCOLS: dict[str, ProtocolFactory] = {"keep-important": KeepImportant, "occlusion": Occlusion}
+PROTOCOLS: dict[str, ProtocolFactory] = {
+    "keep-important": KeepImportant,
+    "occlusion": Occlusion,
+    "importance-networks": ImportanceNetworks,
+    "classifiers": Classifiers,
+    "destruction": Destruction,
+}

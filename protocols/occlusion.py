@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable
 
-from protocols.shared import REFERENCES, records, reference, scores
+from protocols.shared import REFERENCES, probability_drop, records, reference, scores
 from vinet_bench.masks import fraction, remove
-from vinet_bench.metrics import probability_drops
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
-from vinet_bench.stats import patient_bootstrap
 from vinet_bench.workshop import Workshop, natural_budget
 
 
@@ -42,12 +40,6 @@ class Occlusion:
         occluded = remove(workshop.examples("test").images, masks)
         after = workshop.predict_original(cell.seed, occluded)
         workshop.keep_scores(cell, after)
-        drops = probability_drops(workshop.original_probabilities(cell.seed), after, test.labels)
-        low, high = patient_bootstrap(drops, test.patients)
-        figures = scores(after, test.labels) | {
-            "fraction_kept": 1 - fraction(masks),
-            "probability_drop": float(drops.mean()),
-            "probability_drop_low": low,
-            "probability_drop_high": high,
-        }
+        figures = scores(after, test.labels) | {"fraction_kept": 1 - fraction(masks)}
+        figures |= probability_drop(workshop, cell.seed, after)
         return records(cell, figures, len(test))

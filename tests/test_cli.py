@@ -217,7 +217,7 @@ def test_help_is_whole_and_light() -> None:
     script = """
 import contextlib, io, sys
 from vinet_bench.cli import main
-for words in ([], ["run"], ["report"], ["list"], ["train"], ["explain"]):
+for words in ([], ["run"], ["report"], ["figure"], ["list"], ["train"], ["explain"], ["data"]):
     sys.argv = ["vinet-bench", *words, "--help"]
     text = io.StringIO()
     try:
@@ -248,7 +248,7 @@ def test_no_words_at_all_show_the_help(command: Command) -> None:
     ("what", "words"),
     [
         ("methods", ["vinet", "cam", "vbp", "lrp", "random", "outline", "control", "oracle"]),
-        ("protocols", ["keep-important", "occlusion", "Table II"]),
+        ("protocols", ["keep-important", "occlusion", "Table II", "Table IV", "12 VINets"]),
         ("datasets", ["phantom", "folder with labels.csv"]),
         ("networks", ["resnet18", "deeplabv3plus", "classifier", "importance"]),
         ("presets", list(PRESETS)),

@@ -281,6 +281,78 @@ def test_the_papers_values_stand_apart(tmp_path: Path) -> None:
     assert "97.63" not in (tmp_path / "table2.tex").read_text(encoding="utf-8")
 
 
+OWN_ROWS = {
+    "importance-networks": [
+        {"name": "none+seresnet50", "title": "None (classifier alone)", "kind": "reference"},
+        {"name": "unet+seresnet50", "title": "unet", "kind": "method"},
+        {"name": "smp:FPN+seresnet50", "title": "smp:FPN", "kind": "method"},
+    ],
+    "destruction": [
+        {"name": "multi", "title": "Multi-scale", "kind": "method", "block": "places"},
+        {"name": "sigmoid", "title": "Sigmoid", "kind": "method", "block": "claims"},
+    ],
+}
+
+
+def varied(protocol: str, variant: str, seed: int = 0, **metrics: Any) -> Any:
+    return Cell(protocol, "vinet", seed, network="seresnet50", variant=variant), metrics
+
+
+def test_networks_exchanged_are_rows_by_hand(tmp_path: Path) -> None:
+    name = "importance-networks"
+    filled = [
+        (Cell(name, "vinet", 0, "everything", variant="none+seresnet50"), {"accuracy": 0.8343}),
+        varied(name, "unet+seresnet50", accuracy=0.8063, importance_loss=0.0385),
+        varied(name, "unet+seresnet50", 1, accuracy=0.8263, importance_loss=0.0385),
+        varied(name, "smp:FPN+seresnet50", error="the importance network collapsed"),
+    ]
+    settings = {"vinet": {"classifier": "seresnet50", "importance": "unet"}}
+    folder = a_run(tmp_path, filled, own_rows=OWN_ROWS, settings=settings, seeds=[0, 1])
+    table = tables(read_run(folder))["table3"]
+    assert table.first == "Importance network"
+    assert [row.title for row in table.rows] == ["None (classifier alone)", "U-Net", "smp:FPN"]
+    assert cells(table, "none+seresnet50")["accuracy"] == "83.43"
+    assert cells(table, "none+seresnet50")["importance_loss"] == "–"
+    found = cells(table, "unet+seresnet50")
+    assert found["accuracy"] == "81.63 ± 12.71"  # t(0.975, 1) = 12.706, times 1 point
+    assert found["importance_loss"] == "3.85 ± 0.00"
+    assert set(cells(table, "smp:FPN+seresnet50").values()) == {"failed (1)"}
+    assert "SEResNet-50" in table.caption
+    assert "seed 1 missing (Accuracy)" in noted(table, "None (classifier alone): ")
+    assert not [note for note in table.notes if "Majority" in note or "Equal budget" in note]
+    write_report(folder)
+    papers = (tmp_path / "table3.md").read_text(encoding="utf-8").split("### The paper's values")[1]
+    for figure in ("83.43", "81.37", "2.95", "7.57", "GridNet"):
+        assert figure in papers
+    assert "76.78" not in (tmp_path / "table3.tex").read_text(encoding="utf-8")
+
+
+def test_rows_of_one_block_stand_between_two_rules(tmp_path: Path) -> None:
+    figures: dict[str, Any] = {
+        "accuracy": 0.5,
+        "importance_loss": 0.1,
+        "near_zero": 0.75,
+        "probability_drop": 0.3,
+    }
+    figures |= {"probability_drop_low": 0.2, "probability_drop_high": 0.4}
+    filled = [varied("destruction", row, **figures) for row in ("multi", "sigmoid")]
+    table = tables(read_run(a_run(tmp_path, filled, own_rows=OWN_ROWS)))["destruction"]
+    assert [heading for heading, _ in table.blocks()] == ["places", "claims"]
+    assert cells(table, "multi") == {
+        "accuracy": "50.00",
+        "importance_loss": "10.00",
+        "probability_drop": "30.0 [20.0, 40.0]",
+        "near_zero": "75.00",
+    }
+    assert "more is better" in noted(table, "Drop:")
+
+
+def test_a_gap_that_rows_share_is_one_note(tmp_path: Path) -> None:
+    filled = [keep(name, accuracy=0.5) for name in ("vinet", "cam")]
+    table = tables(read_run(a_run(tmp_path, filled, seeds=[0, 1])))["table1"]
+    assert noted(table, "VINet, CAM: seed 1 missing (Accuracy);")
+
+
 def test_other_fills_do_not_mix_into_a_row(tmp_path: Path) -> None:
     blurred = (Cell("keep-important", "cam", 0, fill="blur"), {"accuracy": 0.1})
     first = tables(read_run(a_run(tmp_path, [*EVERYTHING, blurred])))["table1"]

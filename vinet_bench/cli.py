@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table as Grid
 
 from vinet_bench import __version__, cli_data
+from vinet_bench.cli_figures import figure
 from vinet_bench.consoles import BAD_INPUT, FAILED_CELLS, INTERRUPTED, err_console, out_console
 from vinet_bench.errors import UserError
 
@@ -77,11 +78,21 @@ Importance = Annotated[
 Classifier = Annotated[str | None, typer.Option(help="VINet's classifier; see `list networks`.")]
 
 
+Rows = Annotated[
+    str | None,
+    typer.Option(
+        help="Comma-separated networks or variants, for protocols with rows of their own."
+    ),
+]
+PROTOCOL_HELP = (
+    "all (keep-important and occlusion); importance-networks, classifiers (a VINet each of 4"
+    " networks, a seed); destruction (12 VINets a seed); see `list protocols`."
+)
+
+
 @app.command("run")
 def run_command(
-    protocol: Annotated[
-        str, typer.Argument(help="keep-important, occlusion, all; see `list protocols`.")
-    ] = "all",
+    protocol: Annotated[str, typer.Argument(help=PROTOCOL_HELP)] = "all",
     data: Data = "phantom",
     methods: Methods = None,
     preset: PresetName = "quick",
@@ -94,13 +105,15 @@ def run_command(
     patients: PatientsKnown = Patients.column,
     importance: Importance = None,
     classifier: Classifier = None,
+    rows: Rows = None,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
 
-    named = [m.strip() for m in methods.split(",")] if methods is not None else None
     changed = [*(changes or []), *network_changes(importance, classifier)]
-    plan = make_plan(data, preset, named, seeds, threshold, size, patients.value, changed)
+    plan = make_plan(
+        data, preset, _words(methods), seeds, threshold, size, patients.value, changed, _words(rows)
+    )
     _carry_out(protocol, plan, out, device.value)
 
 
@@ -108,6 +121,10 @@ def network_changes(importance: str | None, classifier: str | None) -> list[str]
     """The settings that --importance and --classifier stand for."""
     named = {"vinet.importance": importance, "vinet.classifier": classifier}
     return [f"{key}={name}" for key, name in named.items() if name is not None]
+
+
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else [word.strip() for word in text.split(",")]
 
 
 def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
@@ -121,7 +138,8 @@ def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
     bars = Shown(err_console) if err_console.is_terminal else nullcontext()
     try:
         with bars as progress:
-            names = list(protocols()) if protocol == "all" else [protocol]
+            everything = [name for name, make in protocols().items() if make().info.in_all]
+            names = everything if protocol == "all" else [protocol]
             outcome = run(names, plan, out, device, progress)
     except KeyboardInterrupt:  # here, since typer would swallow it before main() sees it
         err_console.print("stopped; the same command goes on where it was")
@@ -144,7 +162,7 @@ def _print_tables(folder: Path) -> None:
         grid = Grid(
             title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
         )
-        grid.add_column("Method", no_wrap=True)
+        grid.add_column(table.first, no_wrap=True)
         for column in table.columns:
             grid.add_column(column.heading, justify="right", overflow="fold")
         for _, rows in table.blocks():
@@ -175,6 +193,9 @@ def report(
         out_console.print(str(path), soft_wrap=True)
 
 
+app.command()(figure)
+
+
 @app.command("list")
 def list_command(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
     """List what can be named in options."""
@@ -195,7 +216,7 @@ def _list_protocols() -> list[tuple[str, ...]]:
     from vinet_bench.protocols import protocols
 
     infos = [factory().info for factory in protocols().values()]
-    return [(i.name, i.title, i.paper) for i in infos]
+    return [(i.name, i.title, i.paper, f"trains {i.trainings}" * bool(i.trainings)) for i in infos]
 
 
 def _list_datasets() -> list[tuple[str, ...]]:

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table as Grid
 
 from vinet_bench import cli
+from vinet_bench.consoles import FAILED_CELLS, INTERRUPTED, err_console, out_console
 
 if TYPE_CHECKING:
     from vinet_bench.explain import Explanation
@@ -59,13 +60,13 @@ def _train(plan: Any, seed: int, out: Path | None, device: str) -> Path:
     from vinet_bench.train_one import train_vinet
 
     folder = out or Path(f"{default_folder(plan)}-vinet{seed}")
-    bars = Shown(cli.err_console) if cli.err_console.is_terminal else nullcontext()
+    bars = Shown(err_console) if err_console.is_terminal else nullcontext()
     try:
         with bars as progress:
             train_vinet(plan, seed, folder, device, progress)
     except CellError as error:
-        cli.err_console.print(f"failed: {error}", style="red")
-        raise typer.Exit(cli.FAILED_CELLS) from None
+        err_console.print(f"failed: {error}", style="red")
+        raise typer.Exit(FAILED_CELLS) from None
     return folder
 
 
@@ -74,7 +75,7 @@ def _print_trained(folder: Path) -> None:
 
     test = json.loads((folder / METRICS).read_text(encoding="utf-8"))["test"]
     accuracy, reserved = 100 * test["accuracy"], 100 * test["fraction_reserved"]
-    cli.out_console.print(
+    out_console.print(
         f"test accuracy {accuracy:.2f} %, {reserved:.2f} % of the pixels reserved;"
         f" weights, config, metrics and curves are in {folder}",
         soft_wrap=True,
@@ -115,11 +116,11 @@ def _print_explained(class_names: tuple[str, ...], made: "list[Explanation]") ->
     for one in made:
         best = class_names[int(one.probabilities.argmax())]
         grid.add_row(str(one.image), best, *(f"{100 * p:.2f}" for p in one.probabilities))
-    cli.out_console.print(grid)
+    out_console.print(grid)
     for one in made:
         if one.note:
-            cli.out_console.print(one.note, soft_wrap=True)
-        cli.out_console.print(str(one.figure), soft_wrap=True)
+            out_console.print(one.note, soft_wrap=True)
+        out_console.print(str(one.figure), soft_wrap=True)
 
 
 def _quietly(work: Callable[[], T]) -> T:
@@ -128,5 +129,5 @@ def _quietly(work: Callable[[], T]) -> T:
     try:
         return work()
     except KeyboardInterrupt:  # here, since typer would swallow it before main() sees it
-        cli.err_console.print("stopped; nothing was saved")
-        raise typer.Exit(cli.INTERRUPTED) from None
+        err_console.print("stopped; nothing was saved")
+        raise typer.Exit(INTERRUPTED) from None

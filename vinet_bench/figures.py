@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vinet_bench.report.draw import overlay
+
 
 def save_curves(path: Path, train: Sequence[float], validation: Sequence[float], kept: int) -> None:
     """Losses by epoch (from 1), and the epoch whose weights were kept."""
@@ -29,21 +31,13 @@ def save_explanation(
     picture, heat: (H, W) in [0, 1].
     """
     figure = Figure(figsize=(9, 3.4), layout="constrained")
-    panels = {"slice": picture, "overlay": _overlay(picture, heat), "map": heat}
+    panels = {"slice": picture, "overlay": overlay(picture, heat), "map": heat}
     for axes, (name, pixels) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(name)
         axes.set_axis_off()
     figure.suptitle(title, parse_math=False)
     _save(figure, path)
-
-
-def _overlay(picture: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The slice in grey, turning red where the map is high. (H, W) twice -> (H, W, 3)."""
-    red = np.array([1, 0, 0], dtype=np.float32)
-    share = 0.7 * heat[..., None]
-    mixed: NDArray[np.float32] = (1 - share) * picture[..., None] + share * red
-    return mixed
 
 
 def _save(figure: Figure, path: Path) -> None:

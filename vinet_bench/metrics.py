@@ -68,3 +68,32 @@ def _overlap(masks: Masks, evidence: Masks, of: Masks) -> float:
     common, whole = (m.sum(axis=(1, 2)) for m in (masks & evidence, of))
     shares = np.divide(common, whole, out=np.zeros(len(masks)), where=whole > 0)
     return float(shares[evidence.any(axis=(1, 2))].mean())
+
+
+def importance_loss(maps: Floats) -> float:
+    """L_M (Gu et al. 2020, Eq. 8): the mean of M. (N, H, W).
+
+    >>> importance_loss(np.array([[[0.0, 1.0]], [[0.0, 0.0]]]))
+    0.25
+    """
+    return float(maps.mean(dtype=np.float64))
+
+
+def extremes(maps: Floats) -> tuple[float, float]:
+    """The shares of the pixels below 0.1 and above 0.9 (Gu et al. 2020, Sec. IV-E). (N, H, W).
+
+    >>> extremes(np.array([[[0.0, 0.1], [0.95, 1.0]]]))
+    (0.25, 0.5)
+    """
+    return float((maps < 0.1).mean()), float((maps > 0.9).mean())
+
+
+def value_shares(maps: Floats, bins: int) -> Floats:
+    """The share of the pixels in each of `bins` equal steps from 0 to 1. (N, H, W) -> (bins,).
+
+    >>> value_shares(np.array([[[0.0, 0.4], [0.5, 1.0]]]), 2)
+    array([0.5, 0.5])
+    """
+    counts, _ = np.histogram(maps, bins=bins, range=(0, 1))
+    shares: Floats = counts / maps.size
+    return shares

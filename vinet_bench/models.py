@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vinet_bench import __version__
+from vinet_bench.ablations import rules_of
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.masks import constant
 from vinet_bench.networks import build_classifier, build_importance
@@ -34,9 +35,10 @@ def build_vinet(
             build_importance(training.importance, seed, training.width),
             build_classifier(training.classifier, num_classes, seed, training.width, size),
             example=torch.zeros(1, 1, *size),
-            multi_scale=training.destruction == "multi",
+            multi_scale=training.destruction != "single",
             shift=training.shift,
             antialias=training.antialias,
+            rules=rules_of(training),
         )
     except ValueError as error:
         raise UserError(f"--set vinet.classifier={training.classifier}: {error}") from None

@@ -8,7 +8,10 @@ from vinet_bench.settings import SIZES, Frozen, Settings, with_changes
 
 
 class Plan(Frozen):
-    """One run: data, methods, seeds, threshold and settings."""
+    """One run: data, methods, seeds, threshold and settings.
+
+    rows: those wanted of the protocols that have rows of their own; empty for their usual ones.
+    """
 
     data: str = "phantom"
     patients: str = "column"
@@ -18,6 +21,7 @@ class Plan(Frozen):
     threshold: float = Field(0.9, gt=0, lt=1)
     size_given: bool = False
     methods_given: bool = False
+    rows: tuple[str, ...] = ()
     settings: Settings = PRESETS["quick"].settings
 
     def identity(self) -> dict[str, object]:
@@ -34,6 +38,7 @@ def make_plan(
     size: int | None = None,
     patients: str = "column",
     changes: list[str] | None = None,
+    rows: list[str] | None = None,
 ) -> Plan:
     """The plan that a user's options make. Raises UserError for anything that does not fit."""
     if preset not in PRESETS:
@@ -54,6 +59,7 @@ def make_plan(
         preset=preset,
         methods=_known_methods(methods),
         methods_given=methods is not None,
+        rows=tuple(dict.fromkeys(rows or ())),
         seeds=tuple(range(seeds or chosen.seeds)),
         threshold=threshold,
         size_given=size is not None,

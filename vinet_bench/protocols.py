@@ -1,9 +1,9 @@
 """What an evaluation protocol is, and where protocols are found."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.records import Cell, Record
@@ -15,12 +15,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProtocolInfo:
-    """What the suite must know of a protocol. higher_is_better speaks of the accuracy column."""
+    """What the suite must know of a protocol. higher_is_better speaks of the accuracy column.
+
+    in_all: part of `run all`. trainings: what it trains beside what `run all` does, in words.
+    """
 
     name: str
     title: str
     paper: str
     higher_is_better: bool
+    in_all: bool = True
+    trainings: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row that is no saliency method, under the name that its cells carry as their variant.
+
+    kind: 'reference' or 'method'. block: rows of one block stand between two rules.
+    """
+
+    name: str
+    title: str
+    kind: str = "method"
+    block: str = ""
 
 
 class EvalProtocol(Protocol):
@@ -34,6 +52,19 @@ class EvalProtocol(Protocol):
 
     def run(self, cell: Cell, workshop: "Workshop") -> Iterable[Record]:
         """One cell's records. Raises CellError if it cannot give a figure."""
+        ...
+
+
+@runtime_checkable
+class OwnRows(Protocol):
+    """A protocol whose rows are not the plan's methods."""
+
+    def row_names(self) -> Collection[str]:
+        """What --rows may name."""
+        ...
+
+    def rows(self, plan: "Plan") -> Sequence[TableRow]:
+        """The rows of the plan's table, in order."""
         ...
 
 

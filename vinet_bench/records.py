@@ -15,6 +15,8 @@ class Cell:
 
     budget: 'threshold' (Eq. 9), 'equal' (exactly as many pixels as VINet reserves) or 'everything'.
     trained_on: 'pictures', 'masks' (the mask alone) or 'swapped' (another patient's mask).
+    variant: which VINet is trained where it is not the plan's own: a pair of networks
+    ('unet+resnet50') or a name of the protocol's ('single').
     """
 
     protocol: str
@@ -24,12 +26,22 @@ class Cell:
     trained_on: str = "pictures"
     fill: str = "zero"
     network: str = "resnet18"
+    variant: str = ""
+
+    @property
+    def row(self) -> str:
+        """The row of a table in which the figure stands."""
+        return self.variant or self.method
 
     @property
     def title(self) -> str:
         """What a progress bar or a log calls the cell."""
         extra = "" if self.trained_on == "pictures" else f" {self.trained_on}"
-        return f"{self.protocol} {self.method}{extra} seed {self.seed}"
+        return f"{self.protocol} {self.row}{extra} seed {self.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        """What a key is made of; a column that is not used leaves older keys as they are."""
+        return {k: v for k, v in asdict(self).items() if (k, v) != ("variant", "")}
 
 
 @dataclass(frozen=True)

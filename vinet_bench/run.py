@@ -3,8 +3,8 @@
 import platform
 import time
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from vinet_bench.networks import CLASSIFIERS, check_classifier, check_importance
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
 from vinet_bench.progress import Progress, Silent
-from vinet_bench.protocols import EvalProtocol, protocol
+from vinet_bench.protocols import EvalProtocol, OwnRows, protocol
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.settings import VINetTraining
 from vinet_bench.store import Store
@@ -78,6 +78,7 @@ def run(
     its reason, and the others go on.
     """
     chosen = [protocol(name) for name in protocol_names]
+    _check_rows(plan, chosen)
     machine = choose_machine(device, plan.settings.precision)
     data = load_data(plan)
     plan = _with_possible_methods(plan, data)
@@ -88,8 +89,10 @@ def run(
     try:
         shop = Workshop(plan, data, split, store, machine, progress or Silent())
         plan_id = key_of(plan.identity() | {"data": data.fingerprint})
-        widened = _widened(plan, store.plan(plan_id))
-        store.start(plan_id, describe(widened, data, split, machine), time.time())
+        earlier = store.plan(plan_id)
+        told = describe(_widened(_told(plan, chosen), earlier), data, split, machine)
+        told |= _by_protocol(plan, chosen, earlier or {})
+        store.start(plan_id, told, time.time())
         return _carry_out(chosen, shop, plan_id)
     finally:
         store.close()
@@ -102,6 +105,44 @@ def check_networks(vinet: VINetTraining, data: SliceDataset) -> None:
     check_classifier(vinet.classifier, "network for --set vinet.classifier")
     if vinet.classifier not in CLASSIFIERS:  # ours suit any pictures
         build_vinet(vinet, data.num_classes, data.size, seed=0)
+
+
+def _check_rows(plan: Plan, chosen: Sequence[EvalProtocol]) -> None:
+    """Raises UserError for a row of --rows that no chosen protocol has."""
+    known = {name for how in chosen if isinstance(how, OwnRows) for name in how.row_names()}
+    for name in plan.rows:
+        if not known:
+            raise UserError(f"--rows {name}: {chosen[0].info.name} has no rows but --methods")
+        if name not in known and ":" not in name:  # smp:NAME and timm:NAME are in no list
+            raise unknown_name("row", name, known)
+
+
+def _told(plan: Plan, chosen: Sequence[EvalProtocol]) -> Plan:
+    """The plan without its methods where no chosen protocol has a row for them."""
+    unasked = all(isinstance(how, OwnRows) for how in chosen)
+    return plan.model_copy(update={"methods": ()}) if unasked else plan
+
+
+def _by_protocol(
+    plan: Plan, chosen: Sequence[EvalProtocol], earlier: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Each protocol's seeds and own rows, with those that the same tables hold already."""
+    seeds = dict(earlier.get("protocol_seeds", {}))
+    rows = dict(earlier.get("own_rows", {}))
+    for how in chosen:
+        name = how.info.name
+        seeds[name] = sorted({*seeds.get(name, ()), *plan.seeds})
+        if isinstance(how, OwnRows):
+            rows[name] = _own_rows(plan, how, rows.get(name, []))
+    return {"protocol_seeds": seeds, "own_rows": rows}
+
+
+def _own_rows(plan: Plan, how: OwnRows, earlier: list[dict[str, str]]) -> list[dict[str, str]]:
+    """A protocol's rows, the new and the earlier ones, the usual ones first and in their order."""
+    there = {row["name"]: row for row in earlier}
+    there |= {row.name: asdict(row) for row in how.rows(plan)}
+    usual = [row.name for row in how.rows(plan.model_copy(update={"rows": ()}))]
+    return [there[name] for name in dict.fromkeys([*usual, *there]) if name in there]
 
 
 def _with_possible_methods(plan: Plan, data: SliceDataset) -> Plan:
@@ -169,6 +210,7 @@ def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> 
     parts = split.parts()
     return {
         "preset": plan.preset,
+        "source": plan.model_dump(mode="json", include={"data", "patients", "size_given"}),
         "seeds": list(plan.seeds),
         "threshold": plan.threshold,
         "precision": "bfloat16" if machine.bfloat16 else "float32",

@@ -49,8 +49,16 @@ class VINetTraining(Training):
     shift: float = Field(
         0.0, description="added to M0 before Eq. 1; the released code adds 20 (keep everything)"
     )
-    destruction: Literal["multi", "single"] = Field(
-        "multi", description="multi: the input and after every downsampling; single: the input"
+    destruction: Literal["multi", "single", "released"] = Field(
+        "multi",
+        description="multi: the input and after every downsampling; single: the input; released:"
+        " the released code's four places (the input, a ResNet's conv1, layer1, layer2)",
+    )
+    activation: Literal["normalized-softplus", "sigmoid"] = Field(
+        "normalized-softplus", description="Eq. 1, or an ablation: sigmoid collapses (Sec. III-A)"
+    )
+    replace: Literal["noise", "zero", "absolute-noise"] = Field(
+        "noise", description="what takes the place: Eq. 3 to 5, or an ablation of Sec. III-C"
     )
     antialias: bool = Field(False, description="antialias M when it is resized")
 

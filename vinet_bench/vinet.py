@@ -1,6 +1,6 @@
 """VINet (Gu et al. 2020, doi 10.1109/TMM.2020.2971170), Eq. 1 to 8 and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from vinet_bench.hooks import output_hooks
-from vinet_bench.places import downsampling_points
+from vinet_bench.places import Point, downsampling_points
 
 DELTA = 1e-8  # d of Eq. 3
 
@@ -82,6 +82,17 @@ class VINetOutput(NamedTuple):
     map: Tensor
 
 
+class Rules(NamedTuple):
+    """Eq. 1, Eq. 3 to 5 and where they act; anything else is an ablation (ablations.py)."""
+
+    activation: Callable[[Tensor, float], Tensor] = normalized_softplus
+    destruction: Callable[[Tensor, Tensor, Tensor, bool], Tensor] = destroy
+    find_points: Callable[[nn.Module, Tensor], tuple[Point, ...]] = downsampling_points
+
+
+THE_PAPERS = Rules()
+
+
 class VINet(nn.Module):
     """An importance network and a classifier trained together (Gu et al. 2020, Sec. III).
 
@@ -100,17 +111,19 @@ class VINet(nn.Module):
         multi_scale: bool = True,
         shift: float = 0.0,
         antialias: bool = False,
+        rules: Rules = THE_PAPERS,
     ) -> None:
         super().__init__()
         self.importance = importance
         self.classifier = classifier
         self.shift = shift
         self.antialias = antialias
-        self.points = downsampling_points(classifier, example) if multi_scale else ()
+        self.rules = rules
+        self.points = rules.find_points(classifier, example) if multi_scale else ()
 
     def importance_map(self, images: Tensor) -> Tensor:
         """M of Eq. 1. (B, C, H, W) -> (B, 1, H, W)."""
-        return normalized_softplus(self.importance(images), self.shift)
+        return self.rules.activation(self.importance(images), self.shift)
 
     def forward(self, images: Tensor, generators: Generator | Sequence[Generator]) -> VINetOutput:
         """Noise is on in training and at test time, as in the released code, so it needs a seed."""
@@ -124,7 +137,8 @@ class VINet(nn.Module):
         places = {(p.module, p.call): p for p in self.points}
 
         def destroyed(features: Tensor) -> Tensor:
-            return destroy(features, m, uniform_noise(features, generators), self.antialias)
+            noise = uniform_noise(features, generators)
+            return self.rules.destruction(features, m, noise, self.antialias)
 
         def hook(name: str, call: int, output: Any) -> Any:
             if (point := places.get((name, call))) is None:

@@ -1,8 +1,9 @@
 """Makes or loads what a cell needs: networks, maps, masks; kept by what determines them."""
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
 from vinet_bench.seeds import picture_generators
-from vinet_bench.settings import Settings, Training
+from vinet_bench.settings import Settings, Training, VINetTraining
 from vinet_bench.store import Store
 from vinet_bench.training import (
     Classification,
@@ -88,7 +89,7 @@ class Workshop:
 
     def cell_key(self, cell: Cell) -> str:
         """A hash of all that can change the cell's figures."""
-        return key_of(asdict(cell) | self._context() | {"plan": self.plan.identity()})
+        return key_of(cell.identity() | self._context() | {"plan": self.plan.identity()})
 
     def _context(self) -> dict[str, Any]:
         return {
@@ -98,6 +99,14 @@ class Workshop:
             "data": self.data.fingerprint,
             "split": key_of({n: p.ids.tolist() for n, p in self._parts.items()}),
         }
+
+    def with_vinet(self, wanted: VINetTraining) -> "Workshop":
+        """The same workshop for another VINet; the networks that it makes go with it."""
+        other = copy.copy(self)
+        settings = self.settings.model_copy(update={"vinet": wanted})
+        other.plan = self.plan.model_copy(update={"settings": settings})
+        other._networks = dict(self._networks)
+        return other
 
     # -- networks
 
@@ -112,6 +121,13 @@ class Workshop:
         return self._trained(
             "VGG-16", seed, explained, self._new_classifier("vgg16", explained), Classification()
         )
+
+    def alone(self, seed: int) -> nn.Module:
+        """VINet's classifier trained as VINet is, without destruction (Table III, first row)."""
+        vinet = self.settings.vinet
+        training = Training(**vinet.model_dump(include=set(Training.model_fields)))
+        build = self._new_classifier(vinet.classifier, training)
+        return self._trained(vinet.classifier, seed, training, build, Classification())
 
     def original(self, seed: int) -> nn.Module:
         """The ResNet-18 trained on the untouched pictures."""
@@ -241,6 +257,11 @@ class Workshop:
             stored = {"maps": self._explain(name, seed, part).numpy()}
             self.store.save("maps", key, stored)
         return torch.from_numpy(stored["maps"])
+
+    def kept_maps(self, name: str, seed: int, part: str) -> Tensor | None:
+        """The maps that `maps` made earlier, or None; nothing is computed."""
+        stored = self.store.load("maps", self._maps_key(name, seed, part))
+        return None if stored is None else torch.from_numpy(stored["maps"])
 
     def _maps_key(self, name: str, seed: int, part: str) -> str:
         info = method(name).info

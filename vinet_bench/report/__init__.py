@@ -1,7 +1,16 @@
-"""Records in; Table I and Table II as LaTeX, CSV and Markdown out. Never imports torch."""
+"""Records in; tables as LaTeX, CSV and Markdown out. Never imports torch."""
 
 from vinet_bench.report.table import Column, Row, Table
-from vinet_bench.report.tables import tables
+from vinet_bench.report.tables import tables, value_shares
 from vinet_bench.report.write import FORMATS, newest_run, write_report
 
-__all__ = ["FORMATS", "Column", "Row", "Table", "newest_run", "tables", "write_report"]
+__all__ = [
+    "FORMATS",
+    "Column",
+    "Row",
+    "Table",
+    "newest_run",
+    "tables",
+    "value_shares",
+    "write_report",
+]

@@ -70,13 +70,13 @@ def _preference(variant: tuple[str, str]) -> tuple[bool, bool, tuple[str, str]]:
 
 
 def _one_variant(records: Iterable[Record]) -> list[Record]:
-    """Each method's records with one fill and one network: a row never mixes two."""
+    """Each row's records with one fill and one network: a row never mixes two."""
     found = list(records)
     kept: dict[str, tuple[str, str]] = {}
     for record in found:
-        name, own = record.cell.method, _variant(record)
+        name, own = record.cell.row, _variant(record)
         kept[name] = min(kept.get(name, own), own, key=_preference)
-    return [r for r in found if _variant(r) == kept[r.cell.method]]
+    return [r for r in found if _variant(r) == kept[r.cell.row]]
 
 
 class Figures:
@@ -99,15 +99,15 @@ class Figures:
 
     def _take(self, record: Record) -> None:
         cell = record.cell
-        self._budgets[cell.method].add(cell.budget)
+        self._budgets[cell.row].add(cell.budget)
         if record.error:
             reason = " ".join(record.error.split())
             failure = Failure(cell.budget, cell.trained_on, cell.seed, reason)
-            self._failures[cell.method].append(failure)
+            self._failures[cell.row].append(failure)
         elif record.value is not None and math.isfinite(record.value):
-            place = (cell.method, cell.budget, cell.trained_on, record.metric)
+            place = (cell.row, cell.budget, cell.trained_on, record.metric)
             self._values[place][cell.seed] = record.value
-            self._pictures[cell.method] = max(record.n, self._pictures.get(cell.method, 0))
+            self._pictures[cell.row] = max(record.n, self._pictures.get(cell.row, 0))
 
     def _budget(self, row: PlanRow, figure: Figure) -> str:
         if figure.equal:

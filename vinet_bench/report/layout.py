@@ -1,4 +1,4 @@
-"""What stands in the two tables: each column, and where its figures are in the records."""
+"""What stands in the tables: each column, and where its figures are in the records."""
 
 from dataclasses import dataclass
 
@@ -26,13 +26,18 @@ class Figure:
 
 @dataclass(frozen=True)
 class Layout:
-    """A table's protocol, words and figures, in the order of its columns."""
+    """A table's protocol, words and figures, in the order of its columns.
+
+    first: the heading of the rows. own_rows: the protocol's own, not the plan's methods.
+    """
 
     name: str
     protocol: str
     title: str
     caption: str
     figures: tuple[Figure, ...]
+    first: str = "Method"
+    own_rows: bool = False
 
 
 def _second(key: str, heading: str, trained_on: str) -> tuple[Figure, Figure]:
@@ -109,4 +114,71 @@ OCCLUSION = Layout(
     ),
 )
 
-LAYOUTS = (KEEP, OCCLUSION)
+_METHOD = frozenset({"method"})
+_ACCURACY = (
+    Figure("accuracy", "accuracy", "Accuracy %", core=True),
+    Figure("balanced_accuracy", "balanced_accuracy", "Balanced acc. %"),
+)
+
+
+def _own(metric: str, heading: str = "") -> Figure:
+    """A figure of a VINet's map; a classifier alone has none."""
+    return Figure(metric, metric, heading, kinds=_METHOD, core=metric == "importance_loss")
+
+
+_MAP = (
+    _own("importance_loss", "Importance loss (× 1e-2)"),
+    _own("fraction_kept", "Reserved %"),
+    _own("evidence_recall", "Evidence found %"),
+    _own("evidence_precision", "Evidence precision %"),
+    Figure("commonest_class_share", "commonest_class_share"),
+    _own("empty_masks"),
+)
+
+IMPORTANCE = Layout(
+    "table3",
+    "importance-networks",
+    "Table III. Importance networks",
+    "VINet on {data} with the classifier {classifier} and each importance network: its own test"
+    " accuracy and the mean of its map.",
+    (*_ACCURACY, *_MAP),
+    "Importance network",
+    own_rows=True,
+)
+CLASSIFIERS = Layout(
+    "table4",
+    "classifiers",
+    "Table IV. Classifiers",
+    "VINet on {data} with the importance network {importance} and each classifier: its own test"
+    " accuracy and the mean of its map.",
+    (*_ACCURACY, *_MAP),
+    "Classifier",
+    own_rows=True,
+)
+BINS = 20  # of the histograms, from 0 to 1
+DESTRUCTION = Layout(
+    "destruction",
+    "destruction",
+    "Destruction (Fig. 6)",
+    "VINet on {data}, one thing changed in each row; kept and masks alone: a {network} trained on"
+    " its reserved pixels and on their shape; occluded: one tested with its reserved pixels"
+    " {filled}.",
+    (
+        _ACCURACY[0],
+        *_MAP,
+        Figure("balanced_accuracy", "balanced_accuracy"),
+        _own("kept_accuracy", "Kept %"),
+        _own("masks_accuracy", "Masks alone %"),
+        _own("occluded_accuracy", "Occluded %"),
+        Figure("probability_drop", "probability_drop", "Drop", 1, interval=True, kinds=_METHOD),
+        _own("probability_drop_low"),
+        _own("probability_drop_high"),
+        _own("near_zero", "M < 0.1 %"),
+        _own("near_one", "M > 0.9 %"),
+        *(_own(f"values_{i:02d}") for i in range(BINS)),
+    ),
+    "VINet",
+    own_rows=True,
+)
+
+LAYOUTS = (KEEP, OCCLUSION, IMPORTANCE, CLASSIFIERS, DESTRUCTION)

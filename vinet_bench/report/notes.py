@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vinet_bench.report.figures import Failure, Figures, PlanRow
-from vinet_bench.report.layout import KEEP, OCCLUSION, Figure, Layout
+from vinet_bench.report.layout import BINS, DESTRUCTION, KEEP, OCCLUSION, Figure, Layout
 
 COLLAPSED = 0.8
 OVER_OUTLINE = 0.03
@@ -35,7 +35,9 @@ class Context:
 
     @property
     def seeds(self) -> list[int]:
-        return list(self.plan.get("seeds", []))
+        """The table's own; a run's folder may hold others with more."""
+        every = self.plan.get("seeds", [])
+        return list(self.plan.get("protocol_seeds", {}).get(self.layout.protocol, every))
 
     def shares(self, figure: Figure, above: float, but: str = "") -> str:
         """'CAM 97.00 %, LRP 81.25 %': the rows (but one) whose figure lies above a bound."""
@@ -101,16 +103,17 @@ def _missing(context: Context) -> list[str]:
     """Rows and seeds that the plan names and the records lack; the majority has no seed."""
     empty = [row["title"] for row in context.rows if not context.figures.has(row)]
     notes = [f"No records (yet) for: {', '.join(empty)}."] if empty else []
+    alike: dict[tuple[str, str], list[str]] = {}
     for row in context.rows:
-        if row["name"] == "majority":
-            continue
-        for lost, headings in _gaps(context, row).items():
+        gaps = {} if row["name"] == "majority" else _gaps(context, row)
+        for lost, headings in gaps.items():
             named = ", ".join(h for h in headings if h) or "figures of the CSV file"
-            notes.append(
-                f"{row['title']}: {_seeds(lost)} missing ({named});"
-                " the figure is of the seeds that are there."
-            )
-    return notes
+            alike.setdefault((_seeds(lost), named), []).append(row["title"])
+    return notes + [
+        f"{', '.join(titles)}: {seeds} missing ({named});"
+        " the figure is of the seeds that are there."
+        for (seeds, named), titles in alike.items()
+    ]
 
 
 def _data(context: Context) -> list[str]:
@@ -141,7 +144,8 @@ def _majority(context: Context) -> list[str]:
         return []
     classes = len(context.data.get("class_names", []))
     of = f" of {classes} classes" if classes else ""
-    return [f"The commonest{of} holds {100 * share:.2f} % of the test part (row Majority)."]
+    where = " (row Majority)" if any(r["name"] == "majority" for r in context.rows) else ""
+    return [f"The commonest{of} holds {100 * share:.2f} % of the test part{where}."]
 
 
 def _seeds_and_intervals(context: Context) -> list[str]:
@@ -177,12 +181,32 @@ def _budget(context: Context) -> list[str]:
 
 
 def _drop(context: Context) -> list[str]:
-    if context.layout is not OCCLUSION:
+    if context.layout not in (OCCLUSION, DESTRUCTION):
         return []
     return [
         "Drop: by how much the true class's probability falls when the reserved pixels go, in"
         " percentage points; more is better. It orders methods where accuracy cannot."
     ]
+
+
+def _vinets(context: Context) -> list[str]:
+    """What the columns of a table of VINets mean."""
+    notes = [
+        "Accuracy is the VINet's own on the test part, with its noise. Importance loss: the mean"
+        " of M (Eq. 8)."
+    ]
+    if any(row["kind"] == "reference" for row in context.rows):
+        notes += ["None: the classifier trained alone, as long and as fast, without destruction."]
+    if context.layout is DESTRUCTION:
+        notes += [
+            "M < 0.1, M > 0.9: the share of the map's pixels there (Sec. IV-E); the CSV file has"
+            f" the shares in {BINS} steps (values_00 to values_{BINS - 1}).",
+            "The paper says that a sigmoid's map becomes empty, that multiplying by M removes"
+            " nothing, and that noise of absolute scale is outgrown (Sec. III): such a map does not"
+            " bound what its classifier saw. The rows after training (noise, min-max) are the"
+            " plan's own VINet, tested otherwise.",
+        ]
+    return notes
 
 
 def _preset(context: Context) -> list[str]:
@@ -269,9 +293,11 @@ def _left_out(context: Context) -> list[str]:
 
 def all_notes(context: Context) -> list[str]:
     """The notes in the order of print: failures first, then what the figures mean."""
-    keep = context.layout is KEEP
     made: list[Callable[[Context], list[str]]] = [_failures, _missing, _collapsed]
-    made += [_masks_alone, _constant] if keep else [_drop]
+    if context.layout.own_rows:
+        made += [_constant, _vinets, _drop, _data, _majority, _seeds_and_intervals, _threshold]
+        return [note for make in [*made, _preset] for note in make(context)]
+    made += [_masks_alone, _constant] if context.layout is KEEP else [_drop]
     made += [_data, _majority, _seeds_and_intervals, _threshold, _budget]
     made += [_policies, _preset, _left_out]
     return [note for make in made for note in make(context)]

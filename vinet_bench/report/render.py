@@ -14,6 +14,7 @@ from vinet_bench.report import paper
 from vinet_bench.report.figures import Figures, PlanRow, estimate
 from vinet_bench.report.layout import LAYOUTS, Layout
 from vinet_bench.report.table import Table
+from vinet_bench.report.tables import rows_of
 from vinet_bench.store import Run
 
 _TEX = {
@@ -23,6 +24,7 @@ _TEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "±": r"$\pm$",
+    "×": r"$\times$",
     "–": "--",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
@@ -80,7 +82,7 @@ def _environment(ending: str) -> Environment:
 def _heads(table: Table) -> list[list[str]]:
     """The headings on two lines, so that columns are no wider than their figures."""
     pairs = [_halves(column.heading) for column in table.columns]
-    lines = [["", *(top for top, _ in pairs)], ["Method", *(low for _, low in pairs)]]
+    lines = [["", *(top for top, _ in pairs)], [table.first, *(low for _, low in pairs)]]
     return lines if any(lines[0]) else lines[1:]
 
 
@@ -120,15 +122,20 @@ def _grid(lines: Sequence[Sequence[str]]) -> list[list[str]]:
 
 def to_markdown(table: Table) -> str:
     """The table, its notes, and the paper's own figures in a table of their own."""
-    lines: list[list[str]] = [["Method", *(column.heading for column in table.columns)]]
+    lines: list[list[str]] = [[table.first, *(column.heading for column in table.columns)]]
     for _, rows in table.blocks():
         lines += [[row.title, *row.cells] for row in rows]
-    name, values = paper.TABLES[table.name]
-    beside = {"title": paper.TITLE, "name": name, "source": paper.SOURCE}
     template = _environment("md").get_template("table.md")
-    return template.render(
-        table=table, grid=_grid(lines), paper=beside | {"grid": _grid([paper.HEADINGS, *values])}
-    )
+    return template.render(table=table, grid=_grid(lines), paper=_papers(table.name))
+
+
+def _papers(table: str) -> dict[str, Any] | None:
+    """The paper's own table, if it has one."""
+    if table not in paper.TABLES:
+        return None
+    name, headings, values = paper.TABLES[table]
+    beside = {"title": paper.TITLE, "name": name, "source": paper.SOURCE}
+    return beside | {"grid": _grid([headings, *values])}
 
 
 def _number(value: float | None) -> str:
@@ -159,5 +166,5 @@ def to_csv(run: Run, table: Table) -> str:
     columns = ["method", "kind", "seeds", "pictures", *keys, "error"]
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_line(layout, figures, row) for row in run.plan.get("rows", []))
+    writer.writerows(_line(layout, figures, row) for row in rows_of(run, layout))
     return text.getvalue()

@@ -24,6 +24,7 @@ class Row:
     title: str
     kind: str
     cells: tuple[str, ...]
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Table:
     rows: tuple[Row, ...]
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    first: str = "Method"
 
     def blocks(self) -> list[tuple[str, list[Row]]]:
         """The rows between two rules, with the block's heading."""
-        found = groupby(self.rows, lambda r: _BLOCKS.get(r.kind, "Controls and oracle"))
+        found = groupby(self.rows, lambda r: r.block or _BLOCKS.get(r.kind, "Controls and oracle"))
         return [(heading, list(rows)) for heading, rows in found]

@@ -1,15 +1,19 @@
-"""A run's records as Table I and Table II."""
+"""A run's records as tables."""
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from vinet_bench.report.figures import Figures, PlanRow, estimate
-from vinet_bench.report.layout import LAYOUTS, Figure, Layout
+from vinet_bench.report.layout import DESTRUCTION, LAYOUTS, Figure, Layout
 from vinet_bench.report.notes import Context, all_notes, all_warnings, reasons
 from vinet_bench.report.table import ABSENT, Column, Row, Table
 from vinet_bench.store import Run
 
-_NETWORKS = {"resnet18": "ResNet-18"}
+_NETWORKS = {
+    **{"resnet18": "ResNet-18", "resnet50": "ResNet-50", "seresnet50": "SEResNet-50"},
+    **{"densenet121": "DenseNet-121", "vgg16": "VGG-16", "vgg19": "VGG-19", "unet": "U-Net"},
+    **{"deeplabv3plus": "DeepLabv3+", "gridnet": "GridNet", "segnet": "SegNet"},
+}
 _FILLS = {"zero": "set to zero"}
 
 
@@ -59,15 +63,29 @@ def _shown(layout: Layout, figures: Figures, rows: Sequence[PlanRow]) -> list[Fi
 
 def _caption(layout: Layout, context: Context) -> str:
     fill, network = context.figures.variants[0]
+    vinet = context.plan.get("settings", {}).get("vinet", {})
+    importance, classifier = (vinet.get(key, "?") for key in ("importance", "classifier"))
     return layout.caption.format(
         data=context.data.get("name", "unnamed data"),
         network=_NETWORKS.get(network, network),
+        importance=_NETWORKS.get(importance, importance),
+        classifier=_NETWORKS.get(classifier, classifier),
         filled=_FILLS.get(fill, f"filled ({fill})"),
     )
 
 
+def rows_of(run: Run, layout: Layout) -> list[PlanRow]:
+    """The rows of a table in their order, networks by their published names."""
+    found: list[PlanRow] = (
+        run.plan.get("own_rows", {}).get(layout.protocol, [])
+        if layout.own_rows
+        else run.plan.get("rows", [])
+    )
+    return [{**row, "title": _NETWORKS.get(row["title"], row["title"])} for row in found]
+
+
 def _table(layout: Layout, run: Run, figures: Figures) -> Table:
-    rows: list[PlanRow] = run.plan.get("rows", [])
+    rows = rows_of(run, layout)
     shown = _shown(layout, figures, rows)
     context = Context(run.plan, rows, layout, figures, reasons(figures, rows))
     cells = {row["name"]: tuple(_cell(context, row, f) for f in shown) for row in rows}
@@ -76,13 +94,30 @@ def _table(layout: Layout, run: Run, figures: Figures) -> Table:
         layout.title,
         _caption(layout, context),
         tuple(Column(f.key, f.heading, f.digits) for f in shown),
-        tuple(Row(r["name"], r["title"], r["kind"], cells[r["name"]]) for r in rows),
+        tuple(
+            Row(r["name"], r["title"], r["kind"], cells[r["name"]], r.get("block", ""))
+            for r in rows
+        ),
         all_notes(context),
         all_warnings(context),
+        layout.first,
     )
 
 
+def value_shares(run: Run) -> dict[str, list[float]]:
+    """By title of a row of the table `destruction`, how its map's values are spread (see BINS)."""
+    figures = Figures(run.records, DESTRUCTION.protocol)
+    bins = [f for f in DESTRUCTION.figures if f.metric.startswith("values_")]
+    found = {}
+    for row in rows_of(run, DESTRUCTION):
+        means = [figures.mean(row, figure) for figure in bins]
+        known = [mean for mean in means if mean is not None]
+        if len(known) == len(bins):
+            found[row["title"]] = known
+    return found
+
+
 def tables(run: Run) -> dict[str, Table]:
-    """'table1' (keep-important) and 'table2' (occlusion); one without records is left out."""
+    """'table1' (keep-important), 'table2' (occlusion) and so on; without records none."""
     found = ((layout, Figures(run.records, layout.protocol)) for layout in LAYOUTS)
     return {layout.name: _table(layout, run, figures) for layout, figures in found if figures}

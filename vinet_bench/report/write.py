@@ -45,7 +45,7 @@ def _forget(part: Path) -> None:
 def write_report(
     run_folder: Path, out: Path | None = None, formats: Sequence[str] = FORMATS
 ) -> list[Path]:
-    """table1 and table2 in each format, into `out` (the run's folder if None).
+    """Each table in each format, into `out` (the run's folder if None).
 
     Raises UserError for an unknown format, a run without records, or a folder that cannot be
     written.
