@@ -18,9 +18,9 @@ from vinet_bench import models
 from vinet_bench.data.one_slice import read_slice
 from vinet_bench.data.phantom import phantom
 from vinet_bench.errors import CellError, UserError
-from vinet_bench.figures import _overlay
 from vinet_bench.models import TrainedVINet, check_alive
 from vinet_bench.plan import Plan, make_plan
+from vinet_bench.report.draw import overlay
 from vinet_bench.settings import Training
 from vinet_bench.train_one import train_vinet
 from vinet_bench.training import Examples, Machine, VINetTask, fit
@@ -339,5 +339,5 @@ def test_itk_says_nothing_itself(tmp_path: Path, capfd: pytest.CaptureFixture[st
 
 def test_the_overlay_is_red_where_the_map_is_high() -> None:
     picture, heat = np.full((1, 2), 0.5, np.float32), np.array([[0.0, 1.0]], np.float32)
-    expected = [[[0.5, 0.5, 0.5], [0.85, 0.15, 0.15]]]
-    np.testing.assert_allclose(_overlay(picture, heat), expected, rtol=1e-6)
+    expected = [[[0.5, 0.5, 0.5], [0.78, 0.36, 0.15]]]
+    np.testing.assert_allclose(overlay(picture, heat), expected, rtol=1e-6)
