@@ -17,6 +17,8 @@ from vinet_bench.data.pictures import (
     read_picture,
     resize_picture,
 )
+from vinet_bench.data.readings import Box
+from vinet_bench.data.scans import ScanError, open_mhd
 from vinet_bench.errors import UserError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".npy")
@@ -60,14 +62,32 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _read_scan(path: Path, number: int | None) -> Slice:
+    if path.suffix.lower() == ".mhd":
+        return _read_mhd(path, number)
     volume = _read_volume(path)
-    count = len(volume)
+    chosen, note = _chosen(path, len(volume), number)
+    return Slice(_windowed(volume[chosen]), note)
+
+
+def _read_mhd(path: Path, number: int | None) -> Slice:
+    """One slice alone, once its header has shown that it names a data file of its own folder."""
+    try:
+        scan = open_mhd(path)
+        across, down, count = scan.size
+        chosen, note = _chosen(path, count, number)
+        return Slice(_windowed(scan.region(Box(0, 0, across, down), chosen)), note)
+    except ScanError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _chosen(path: Path, count: int, number: int | None) -> tuple[int, str]:
+    """Which of `count` slices, and what a user must be told of it."""
     if number is not None and not 0 <= number < count:
         raise UserError(f"--slice {number}: {path} has the slices 0 to {count - 1}")
     chosen = count // 2 if number is None else number
     guessed = number is None and count > 1
     note = f"{path} has {count} slices: took the middle one, --slice {chosen}" if guessed else ""
-    return Slice(_windowed(volume[chosen]), note)
+    return chosen, note
 
 
 def _read_volume(path: Path) -> NDArray[np.float32]:
