@@ -308,7 +308,7 @@ def test_explain(
         (["bad.npy"], ["bad.npy cannot be read", "damaged"]),
         (["bad.dcm"], ["bad.dcm cannot be read", "damaged?"]),
         (["bad.txt"], ["bad.txt is of an unknown kind", ".png", ".dcm", ".mhd"]),
-        (["bad.mhd"], ["bad.mhd cannot be read", "damaged?"]),
+        (["bad.mhd"], ["bad.mhd has 'DimSize = ', not 3 numbers"]),
         (["mr.dcm"], ["modality MR", "only CT"]),
         (["volume.mhd", "--slice", "4"], ["--slice 4", "0 to 3"]),
         (["one.png", "--method", "vinett"], ["method 'vinett'", "did you mean 'vinet'?"]),
@@ -331,9 +331,9 @@ def test_a_mistake_in_explain_is_one_line(
 
 
 def test_itk_says_nothing_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "bad.mhd").write_text("ObjectType = Image\nElementDataFile = missing.raw\n")
+    (tmp_path / "bad.mha").write_text("ObjectType = Image\nElementDataFile = missing.raw\n")
     with pytest.raises(UserError, match="cannot be read as a scan"):
-        read_slice(tmp_path / "bad.mhd", 32)
+        read_slice(tmp_path / "bad.mha", 32)
     assert capfd.readouterr() == ("", "")
 
 

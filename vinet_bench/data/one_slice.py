@@ -77,7 +77,7 @@ def _read_mhd(path: Path, number: int | None) -> Slice:
         chosen, note = _chosen(path, count, number)
         return Slice(_windowed(scan.region(Box(0, 0, across, down), chosen)), note)
     except ScanError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(str(error)) from None
 
 
 def _chosen(path: Path, count: int, number: int | None) -> tuple[int, str]:
