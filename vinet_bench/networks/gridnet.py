@@ -88,7 +88,7 @@ def _unit(before: int, after: int, stride: int = 1) -> nn.Sequential:
 def _enlarge(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(
         *_norm_relu(before),
-        # A kernel of twice the stride touches every pixel equally often: no checkerboard.
+        # A kernel of twice the stride gives every pixel equally many taps.
         nn.ConvTranspose2d(before, after, 4, stride=2, padding=1),
         *_norm_relu(after),
         nn.Conv2d(after, after, 3, padding=1),
