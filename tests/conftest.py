@@ -1,8 +1,21 @@
 """What several test files share."""
 
+import locale
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+LOCALE = locale.setlocale(locale.LC_ALL)
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> Iterator[None]:
+    """ITK sets the process's locale where it writes DICOM files, as some tests do; the product
+    only reads them."""
+    locale.setlocale(locale.LC_ALL, LOCALE)
+    yield
+    locale.setlocale(locale.LC_ALL, LOCALE)
 
 
 @pytest.fixture(scope="session")

@@ -178,7 +178,9 @@ def test_a_map_of_one_value_is_a_failed_row_and_others_go_on(
     outcome = run(["importance-networks"], plan_of("gridnet", "unet"), tmp_path, "cpu")
     assert len(outcome.failed) == 1
     found = lines(tmp_path, "table3")
-    assert "dead: M has one value on 100.00 % of the test" in found["gridnet+resnet18"]["error"]
+    assert (
+        "dead: its map is constant on 20 of 20 test pictures" in found["gridnet+resnet18"]["error"]
+    )
     assert found["gridnet+resnet18"]["accuracy"] == ""
     assert found["unet+resnet18"]["accuracy"] != ""
     assert "| GridNet" in (tmp_path / "table3.md").read_text()
