@@ -184,7 +184,7 @@ def report(
     ] = "tex,csv,md",
     out: Annotated[Path | None, typer.Option(help="Where to write (default: the run).")] = None,
 ) -> None:
-    """Write table1.* and table2.* from a run's records (LaTeX, CSV, Markdown)."""
+    """Write the tables of a run from its records (LaTeX, CSV, Markdown)."""
     from vinet_bench.report import newest_run, write_report
 
     folder = run or newest_run()
