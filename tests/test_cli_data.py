@@ -77,7 +77,7 @@ def test_a_folder_with_labels_is_checked_at_its_own_size(
         (["--slices", "some"], ["--slices some", "largest"]),
         (["--slices", "0"], ["--slices 0"]),
         (["--spacing", "wide"], ["--spacing wide", "number"]),
-        (["--spacing", "0"], ["--spacing 0", "greater than 0"]),
+        (["--spacing", "0"], ["--spacing 0", "greater than or equal to 0.05"]),
         (["--jitter", "-1"], ["--jitter -1"]),
         (["--jitter", "64"], ["--jitter 64", "below half of the size (128)"]),
         (["--label", "mode"], ["--label mode", "median"]),

@@ -308,7 +308,7 @@ def test_explain(
         (["bad.npy"], ["bad.npy cannot be read", "damaged"]),
         (["bad.dcm"], ["bad.dcm cannot be read", "damaged?"]),
         (["bad.txt"], ["bad.txt is of an unknown kind", ".png", ".dcm", ".mhd"]),
-        (["bad.mhd"], ["bad.mhd has 'DimSize = ', not 3 numbers"]),
+        (["bad.mhd"], ["bad.mhd has the NDims ''", "a scan has 3"]),
         (["mr.dcm"], ["modality MR", "only CT"]),
         (["volume.mhd", "--slice", "4"], ["--slice 4", "0 to 3"]),
         (["one.png", "--method", "vinett"], ["method 'vinett'", "did you mean 'vinet'?"]),

@@ -101,6 +101,16 @@ def test_geometry_is_simpleitk_s(tmp_path: Path, direction: tuple[float, ...]) -
         ("NDims = 3\n", "NDims = 3\nwhat is this\n", "unknown or twice"),
         ("1 0 0 0 1 0 0 0 1", "0 0 1 0 1 0 1 0 0", "not axial"),
         ("ElementDataFile = a.raw", "", "ElementDataFile"),
+        ("ElementDataFile", "ElementDataFile : ../b = y\nElementDataFile", "unknown or twice"),
+        ("DimSize", "DimSize : 9 9 9 = x\nDimSize", "unknown or twice"),
+        ("BinaryData = True", "BinaryData = False", "holds numbers as text"),
+        ("NDims = 3", "NDims = 2", "NDims '2'"),
+        ("NDims = 3\n", "", "NDims ''"),
+        ("Offset = -10 -20 -30", "Offset = -10", "not 3 numbers"),
+        ("Offset = -10 -20 -30", "Offset = nan -20 -30", "not 3 numbers"),
+        ("Offset = -10 -20 -30\n", "", "not 3 numbers"),
+        ("TransformMatrix = 1 0 0 0 1 0 0 0 1\n", "", "not 9 numbers"),
+        ("1 0 0 0 1 0 0 0 1", "1 0 0 0 0.866 0.5 0 -0.5 0.866", "not axial"),
     ],
 )
 def test_bad_headers(header: Path, old: str, new: str, words: str) -> None:

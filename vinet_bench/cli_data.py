@@ -244,7 +244,7 @@ def show(
     from vinet_bench.data.prepared import writing
 
     data = _load(folder, size, patients)
-    path = out or Path(f"{data.name}-samples.png")
+    path = out or Path(f"{Path(data.name).name}-samples.png")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out {path}: name a .png file")
     with writing(path):

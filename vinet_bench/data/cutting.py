@@ -25,7 +25,9 @@ class Cut(BaseModel):
     slices: Literal["largest", "all"] | Annotated[int, Field(ge=1)] = Field(
         "largest", description="of a nodule: the largest, all, or the k largest"
     )
-    spacing_mm: float | None = Field(None, gt=0, le=10, description="of the pixels; native if none")
+    spacing_mm: float | None = Field(
+        None, ge=0.05, le=10, description="of the pixels; native if none"
+    )
     jitter: int = Field(
         16, ge=0, description="the nodule's centre is off by at most so many pixels"
     )
@@ -206,5 +208,6 @@ def _padded(scan: Scan, box: Box, k: int) -> NDArray[np.float32]:
     right, bottom = min(box.left + box.width, across), min(box.top + box.height, down)
     hu = np.full((box.height, box.width), AIR_HU, dtype=np.float32)
     there = scan.region(Box(left, top, right - left, bottom - top), k)
+    there = np.nan_to_num(there, nan=AIR_HU)
     hu[top - box.top : bottom - box.top, left - box.left : right - box.left] = there
     return hu

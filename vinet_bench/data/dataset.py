@@ -100,7 +100,7 @@ class SliceDataset:
         """A hash of the content: pictures, labels, patients, evidence and given parts."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
         for column in (self.images, self.labels, self.evidence, self.marker, self.readers):
-            digest.update(b"-" if column is None else np.ascontiguousarray(column).tobytes())
+            digest.update(b"-" if column is None else np.ascontiguousarray(column).data)
         for text in (self.patients, self.given_parts):
             digest.update(b"-" if text is None else "\0".join(text.tolist()).encode())
         return digest.hexdigest()[:16]

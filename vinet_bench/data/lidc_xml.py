@@ -1,5 +1,6 @@
 """LIDC's own XML files: each reader's ratings and outlines, straight from the source."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from xml.etree.ElementTree import Element, ParseError, parse
 import numpy as np
 
 from vinet_bench.data.readings import LidcNodule, Outline, Reading, Spacing, clustered
+from vinet_bench.data.scans import MOST
 from vinet_bench.data.tables import shown
 from vinet_bench.errors import UserError
 
@@ -50,7 +52,7 @@ def read_xml_folder(folder: Path, patients: Mapping[str, str]) -> XmlReadings:
     for path in paths:
         try:
             found = _read_file(path)
-        except (ParseError, ValueError, OSError) as problem:
+        except (ParseError, ValueError, LookupError, OSError) as problem:
             reason = f"{shown(path.name)} is no XML file of LIDC ({problem}): copy it again"
             faults.append((str(path), " ".join(reason.split())))
             continue
@@ -60,8 +62,13 @@ def read_xml_folder(folder: Path, patients: Mapping[str, str]) -> XmlReadings:
         if len(several) > 1:
             reason = f"series {shown(series)} has {len(several)} XML files: remove all but one"
             faults += [(str(path), reason) for path, _ in several]
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
     single = {series: found[0][1] for series, found in files.items() if len(found) == 1}
-    return XmlReadings(single, f"LIDC's XML files in {folder}", tuple(faults), patients)
+    return XmlReadings(
+        single, f"LIDC's XML files ({digest.hexdigest()[:16]})", tuple(faults), patients
+    )
 
 
 def _read_file(path: Path) -> tuple[str, tuple[Reading, ...]] | None:
@@ -93,7 +100,7 @@ def _outline(roi: Element) -> Outline:
     z, inclusion = float(_word(roi, "imageZposition")), _word(roi, "inclusion").upper() == "TRUE"
     edges = _children(roi, "edgeMap")
     points = [(int(_word(e, "xCoord")), int(_word(e, "yCoord"))) for e in edges]
-    if not points or not np.isfinite(z) or not 0 <= np.min(points) <= np.max(points) < 2**15:
+    if not points or not np.isfinite(z) or not 0 <= np.min(points) <= np.max(points) < MOST[0]:
         raise ValueError("an outline without points, or outside any picture")
     return Outline(z, inclusion, np.array(points, dtype=np.int16))
 

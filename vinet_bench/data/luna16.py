@@ -46,7 +46,10 @@ def luna16_source(luna: Path, annotations: Path | None, lidc_xml: Path | None) -
 def lidc_source(dicom: Path, lidc_xml: Path | None) -> Source:
     """LIDC's DICOM series in the folders below one. Raises UserError if there are none."""
     _check_folder("--dicom", dicom)
-    folders = [p for p in sorted([dicom, *dicom.rglob("*")]) if p.is_dir() and dicom_files(p)]
+    try:
+        folders = [p for p in sorted([dicom, *dicom.rglob("*")]) if p.is_dir() and dicom_files(p)]
+    except OSError as error:
+        raise UserError(f"--dicom {dicom}: {error}: check its rights") from None
     if not folders:
         raise UserError(f"--dicom {dicom}: there is no .dcm file in it or below it")
     readings = _readings(lidc_xml)

@@ -69,7 +69,9 @@ def _opened(part: str, root: Path | None, size: int) -> Any:
     except Exception as error:  # a damaged file makes numpy raise almost anything
         raise UserError(f"{file} cannot be read ({error}): download it again") from None
     labels = set(np.unique(opened.labels).tolist())
-    if opened.imgs.dtype != np.uint8 or opened.imgs.ndim != 4 or not labels <= {0, 1}:
+    shapes = opened.imgs.shape, opened.labels.shape
+    whole = shapes == ((len(opened.imgs), size, size, size), (len(opened.imgs), 1))
+    if opened.imgs.dtype != np.uint8 or not whole or not labels <= {0, 1}:
         raise UserError(f"{file} does not hold grey volumes of two classes: download it again")
     return opened
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
+        return hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
 
 
 @dataclass
@@ -91,6 +92,10 @@ def _work_luna(
         part.report += [luna_row(a, LEFT_OUT, str(error), job.path) for a in annotations]
         part.again = True
         return
+    if scan.series not in readings.series():
+        reason = f"no readings of this series in {readings.source}"
+        part.report += [luna_row(a, LEFT_OUT, reason, job.path) for a in annotations]
+        return
     nodules = readings.nodules(scan.series, _spacing(scan))
     for match in match_all(annotations, nodules, scan.to_world):
         if match.nodule is None:
@@ -130,13 +135,15 @@ def _add(
         malignancy=" ".join(map(str, scores)),
         diameter_mm=row.diameter_mm or f"{nodule.diameter_mm:.2f}",
     )
-    patient = scan.patient or readings.patients.get(scan.series)
+    # LIDC's table first: where files were given new ids, a patient's two series stay together.
+    patient = readings.patients.get(scan.series) or scan.patient
     try:
         if patient is None:
             raise ScanError("nobody knows the series' patient: its file and LIDC's table do not")
         slices = cut_nodule(scan, nodule, cut)
     except ScanError as error:
         part.report.append(replace(row, status=LEFT_OUT, reason=str(error)))
+        part.again = True  # the file may be mended before a stopped preparation goes on
         return
     part.report.append(replace(row, slices=str(len(slices))))
     part.slices += slices
@@ -221,7 +228,12 @@ class StoredPart:
 
 def is_done(folder: Path, job: Job) -> bool:
     """Whether a job's part lies there and needs no second try."""
-    return (folder / f"{job.key}.npz").exists()
+    path = folder / f"{job.key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {"images", "readers", "text"} <= set(stored.files)
+    except (OSError, ValueError, EOFError, BadZipFile):  # not there, or cut off with the power
+        return False
 
 
 def read_part(folder: Path, job: Job) -> StoredPart:

@@ -84,7 +84,9 @@ def _parts_folder(out: Path, recipe: Mapping[str, Any]) -> Path:
     with writing(base):
         (base / "scans").mkdir(parents=True, exist_ok=True)
         if not noted.exists():
-            noted.write_text(text, encoding="utf-8")
+            beside = noted.with_suffix(".writing")
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(noted)
         if noted.read_text(encoding="utf-8") != text:
             raise UserError(
                 f"{base} was begun with other settings: remove it, or name another --out"

@@ -137,7 +137,7 @@ def _stacks(piece: Piece) -> dict[str, NDArray[Any]]:
 
 
 def _write_csv(path: Path, rows: Iterable[Iterable[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 

@@ -5,6 +5,7 @@ larger than the asked region is ever in memory.
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ BYTES = {
     **{"MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4},
     **{"MET_UINT": 4, "MET_FLOAT": 4, "MET_DOUBLE": 8},
 }
+
+
+# MetaIO splits at ':' too: such a key would hide a field from our checks.
+FIELD = re.compile(r"[\w|]+", re.ASCII)
 
 
 class ScanError(Exception):
@@ -103,6 +108,7 @@ class MhdScan:
 def open_mhd(path: Path) -> MhdScan:
     """Checks the header and its data file. Raises ScanError; reads no pixels."""
     header = _header(path)
+    _check_form(path, header)
     size = _whole(path, header, "DimSize")
     if not all(1 <= n <= most for n, most in zip(size, MOST, strict=True)):
         raise _bad(
@@ -110,11 +116,16 @@ def open_mhd(path: Path) -> MhdScan:
         )
     _check_data(path, header, size)
     spacing = _numbers(path, header, "ElementSpacing", 3)
+    origin = _numbers(path, header, _first(header, "Offset", "Position", "Origin"), 3)
+    _numbers(path, header, _first(header, "TransformMatrix", "Rotation", "Orientation"), 9)
     if min(spacing) <= 0:
         raise _bad(path, f"has the ElementSpacing {_text(header, 'ElementSpacing')}: mend it")
     geometry = _read_information(path)
     axes = np.array(geometry.GetDirection()).reshape(3, 3)
-    if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3) or abs(axes[2, 2]) < 0.5:
+    read = (geometry.GetSize(), geometry.GetSpacing(), geometry.GetOrigin())
+    if not np.allclose(read, (size, spacing, origin)):
+        raise _bad(path, "is read otherwise than it is written: copy it again")
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3) or abs(axes[2, 2]) < 0.999:
         raise _bad(path, "has a TransformMatrix whose third axis is not the body's: not axial")
     return MhdScan(
         path=path,
@@ -141,10 +152,15 @@ def _header(path: Path) -> dict[str, str]:
     fields: dict[str, str] = {}
     for line in filter(str.strip, lines):
         key, equals, value = line.partition("=")
-        if not equals or key.strip() in fields:
+        if not equals or key.strip() in fields or not FIELD.fullmatch(key.strip()):
             raise _bad(path, f"has the line '{shown(line)}', unknown or twice: copy it again")
         fields[key.strip()] = value.strip()
     return fields
+
+
+def _first(header: dict[str, str], *names: str) -> str:
+    """The first of a field's names that stands in the header, else the usual one."""
+    return next((name for name in names if name in header), names[0])
 
 
 def _text(header: dict[str, str], key: str) -> str:
@@ -168,13 +184,21 @@ def _whole(path: Path, header: dict[str, str], key: str) -> list[int]:
     return [int(value) for value in values]
 
 
-def _check_data(path: Path, header: dict[str, str], size: Sequence[int]) -> None:
-    """Raises ScanError unless the data file lies beside the header and holds what it promises."""
-    name = header.get("ElementDataFile", "")
+def _check_form(path: Path, header: dict[str, str]) -> None:
+    """Raises ScanError for all but three dimensions of plain binary numbers."""
+    if header.get("NDims") != "3":
+        raise _bad(path, f"has the NDims '{_text(header, 'NDims')}': a scan has 3")
+    if header.get("BinaryData", "True").lower() != "true":
+        raise _bad(path, "holds numbers as text (BinaryData): write it as binary data")
     if header.get("CompressedData", "False").lower() != "false":
         raise _bad(path, "is compressed, so that no region can be read: write it uncompressed")
     if header.get("ElementNumberOfChannels", "1") != "1":
         raise _bad(path, "has several channels: CT has one")
+
+
+def _check_data(path: Path, header: dict[str, str], size: Sequence[int]) -> None:
+    """Raises ScanError unless the data file lies beside the header and holds what it promises."""
+    name = header.get("ElementDataFile", "")
     kind = header.get("ElementType", "")
     if kind not in BYTES:
         raise _bad(path, f"has the ElementType '{_text(header, 'ElementType')}': use MET_SHORT")
@@ -263,13 +287,17 @@ def dicom_files(folder: Path) -> list[Path]:
 
 
 def _tag(header: Any, tag: str) -> str:
-    return str(header.GetMetaData(tag)).strip("\0 ") if header.HasMetaDataKey(tag) else ""
+    """A tag's text; bytes that are no UTF-8 stand as escapes, so that it can be written."""
+    text = str(header.GetMetaData(tag)).strip("\0 ") if header.HasMetaDataKey(tag) else ""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _dicom_slice(path: Path, header: Any) -> DicomSlice:
     width, height = header.GetSize()[:2]
     if max(width, height) > MOST[0]:
         raise _bad(path, f"has {width} x {height} pixels: no CT is that large")
+    if header.GetNumberOfComponents() != 1:
+        raise _bad(path, "has colours: CT has none")
     _check_whole(path)
     across, down = header.GetSpacing()[:2]
     try:
