@@ -1,5 +1,7 @@
 """`vinet-bench data`: what a stranger types, and what is said."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -101,6 +103,17 @@ def test_wrong_folders(command: Command) -> None:
     write_prepared(command.folder / "d", about(), 60, [piece(60)], REPORT)
     assert_one_line(command("data", "show", "d", "--out", "a.gif"), "name a .png file")
     assert_one_line(command("data", "show", "d", "--out", "no/a.png"), "cannot write no/a.png")
+
+
+def test_a_picture_on_a_full_disk(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_data: object, path: Path, *_rest: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_prepared(command.folder / "d", about(), 60, [piece(60)], REPORT)
+    monkeypatch.setattr("vinet_bench.data.inspection.draw_samples", full)
+    assert_one_line(command("data", "show", "d"), "No space left on device", "make room")
+    assert [path.name for path in command.folder.iterdir()] == ["d"]
 
 
 def test_ctrl_c(luna: Path, tmp_path: Path) -> None:

@@ -247,8 +247,13 @@ def show(
     path = out or Path(f"{Path(data.name).name}-samples.png")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out {path}: name a .png file")
-    with writing(path):
-        draw_samples(data, path, each, seed)
+    beside = path.with_name(f"{path.name}.writing")
+    try:
+        with writing(path):
+            draw_samples(data, beside, each, seed)
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     out_console.print(str(path), soft_wrap=True)
 
 

@@ -163,7 +163,7 @@ def draw_samples(data: SliceDataset, path: Path, each: int, seed: int) -> None:
             if turn < len(chosen):
                 _draw(axis, data, chosen[turn])
     figure.suptitle(_legend(data), fontsize=9)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def _legend(data: SliceDataset) -> str:
