@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocols.shared import (
-    mask_figures,
+    Measured,
+    mask_scores,
     own_map,
     probability_drop,
     records,
@@ -20,7 +21,7 @@ from protocols.shared import (
 from vinet_bench.ablations import mean_noise, nothing_destroyed
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.masks import remove, reserved, scale
-from vinet_bench.metrics import extremes, importance_loss, value_shares
+from vinet_bench.metrics import extremes, importance_losses, value_shares
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo, TableRow
 from vinet_bench.records import Cell, Record
@@ -108,14 +109,14 @@ class Destruction:
             part: reserved(scale(raw, variant.scaling), own.plan.threshold)
             for part, raw in maps.items()
         }
-        figures = scores(_probabilities(own, cell.seed, variant.at_test), test.labels)
-        figures |= {"importance_loss": importance_loss(maps["test"].numpy())}
-        figures |= mask_figures(masks["test"], test)
+        found = scores(_probabilities(own, cell.seed, variant.at_test), test.labels)
+        found |= Measured({"importance_loss": importance_losses(maps["test"].numpy())})
+        found |= mask_scores(masks["test"], test)
         if variant.changes:  # else the map is one that another row has
-            figures |= _values(maps["test"])
-        figures |= _retrained(own, cell.seed, masks)
-        figures |= _occluded(own, cell.seed, masks["test"])
-        return records(cell, figures, len(test))
+            found |= Measured(figures=_values(maps["test"]))
+        found |= _retrained(own, cell.seed, masks)
+        found |= _occluded(own, cell.seed, masks["test"])
+        return records(cell, workshop, found)
 
 
 def _probabilities(workshop: Workshop, seed: int, at_test: str) -> NDArray[np.float32]:
@@ -134,19 +135,19 @@ def _values(maps: Tensor) -> dict[str, float]:
     return {"near_zero": low, "near_one": high} | shares
 
 
-def _retrained(workshop: Workshop, seed: int, masks: Mapping[str, Tensor]) -> dict[str, float]:
+def _retrained(workshop: Workshop, seed: int, masks: Mapping[str, Tensor]) -> Measured:
     """Keep-important (Table I's protocol): on the kept pixels, and on the masks alone."""
-    figures, labels = {}, workshop.part("test").labels
+    found, labels = Measured(), workshop.part("test").labels
     for key, trained_on in (("kept_accuracy", "pictures"), ("masks_accuracy", "masks")):
         examples = {part: shown(trained_on, workshop, part, masks[part]) for part in PARTS}
         probabilities = workshop.retrained(examples, seed).probabilities
-        figures[key] = scores(probabilities, labels)["accuracy"]
-    return figures
+        found |= scores(probabilities, labels).renamed({"accuracy": key})
+    return found
 
 
-def _occluded(workshop: Workshop, seed: int, masks: Tensor) -> dict[str, float]:
+def _occluded(workshop: Workshop, seed: int, masks: Tensor) -> Measured:
     """Occlusion (Table II's protocol): the reserved pixels become zero."""
     occluded = remove(workshop.examples("test").images, masks)
     after = workshop.predict_original(seed, occluded)
     own = scores(after, workshop.part("test").labels)
-    return {"occluded_accuracy": own["accuracy"]} | probability_drop(workshop, seed, after)
+    return own.renamed({"accuracy": "occluded_accuracy"}) | probability_drop(workshop, seed, after)

@@ -1,12 +1,25 @@
 """Table I: keep what a map calls important, retrain, and see what accuracy is left."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import cast
 
+import numpy as np
 from torch import Tensor
 
-from protocols.shared import REFERENCES, mask_figures, records, reference, scores, shown
+from protocols.shared import (
+    REFERENCES,
+    Measured,
+    mask_scores,
+    records,
+    reference,
+    scores,
+    shown,
+)
 from vinet_bench.data.dataset import PARTS
+from vinet_bench.masks import constant
+from vinet_bench.metrics import commonest_class_share
 from vinet_bench.plan import Plan
+from vinet_bench.probe import areas, forest_predictions, shares_in_cells
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.workshop import Workshop, natural_budget
@@ -42,19 +55,41 @@ class KeepImportant:
         masks = {p: workshop.masks(cell.method, cell.seed, p, cell.budget) for p in PARTS}
         examples = {part: shown(cell.trained_on, workshop, part, masks[part]) for part in PARTS}
         result = workshop.retrained(examples, cell.seed)
-        labels = workshop.part("test").labels
-        figures = scores(result.probabilities, labels) | result.convergence
+        found = scores(result.probabilities, workshop.part("test").labels)
+        found |= Measured(figures=result.convergence)
         if cell.trained_on == "pictures":
-            figures |= _mask_figures(cell, workshop, masks["test"])
-        return records(cell, figures, len(labels))
+            found |= _of_the_maps(cell, workshop, masks["test"])
+        if cell.trained_on == "masks":
+            found |= _given_away(cell, workshop, masks)
+        return records(cell, workshop, found)
 
 
-def _mask_figures(cell: Cell, workshop: Workshop, masks: Tensor) -> dict[str, float]:
-    """What is known of the test masks themselves and of the network that was explained."""
+def _of_the_maps(cell: Cell, workshop: Workshop, masks: Tensor) -> Measured:
+    """What is known of the test maps and masks themselves, and of the network explained."""
     test = workshop.part("test")
-    figures = mask_figures(masks, test)
-    figures["constant_maps"] = workshop.constant_share(cell.method, cell.seed, "test")
+    maps = workshop.maps(cell.method, cell.seed, "test")
+    found = mask_scores(masks, test) | Measured({"constant_maps": constant(maps).double().numpy()})
+    if cell.budget == "equal":
+        found |= Measured({"tied_pixels": workshop.tied_shares(cell.method, cell.seed)})
     explained = workshop.explained_probabilities(cell.method, cell.seed, "test")
-    if explained is not None:
-        figures["explained_accuracy"] = scores(explained, test.labels)["accuracy"]
-    return figures
+    if explained is None:
+        return found
+    found |= scores(explained, test.labels).renamed({"accuracy": "explained_accuracy"})
+    similarity = workshop.untrained_similarity(cell.method, cell.seed)
+    return found | Measured(
+        figures={
+            "explained_commonest_class_share": commonest_class_share(explained),
+            "untrained_similarity": cast(float, similarity),
+        },
+    )
+
+
+def _given_away(cell: Cell, workshop: Workshop, masks: Mapping[str, Tensor]) -> Measured:
+    """Whether a forest reads the class off the masks: off their area, and off their shape."""
+    train, test = (masks[part].numpy() for part in ("train", "test"))
+    labels, truth = (workshop.part(part).labels for part in ("train", "test"))
+    found = {}
+    for metric, features in (("area_accuracy", areas), ("shape_accuracy", shares_in_cells)):
+        given = forest_predictions(features(train), labels, features(test), cell.seed)
+        found[metric] = (given == truth).astype(np.float64)
+    return Measured(found)

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from torch import nn
 
-from protocols.shared import mask_figures, own_map, records, scores
+from protocols.shared import Measured, mask_scores, own_map, records, scores
 from vinet_bench.masks import reserved
-from vinet_bench.metrics import importance_loss
+from vinet_bench.metrics import importance_losses
 from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo, TableRow
@@ -93,19 +93,18 @@ def _cells(protocol: str, rows: Sequence[TableRow], plan: Plan) -> Iterable[Cell
 def _run(cell: Cell, workshop: Workshop) -> list[Record]:
     importance, classifier = cell.variant.split("+", 1)
     wanted = workshop.settings.vinet.model_copy(update={"classifier": classifier})
-    test = workshop.part("test")
     if importance == NONE:
         alone = workshop.with_vinet(wanted)
-        return records(cell, _scores(alone, alone.alone(cell.seed), cell.seed), len(test))
+        return records(cell, workshop, _scores(alone, alone.alone(cell.seed), cell.seed))
     own = workshop.with_vinet(wanted.model_copy(update={"importance": importance}))
     maps = own_map(own, cell.seed, "test")
-    masks = reserved(maps, own.plan.threshold)
-    figures = _scores(own, own.explained("vinet", cell.seed), cell.seed)
-    figures |= {"importance_loss": importance_loss(maps.numpy())} | mask_figures(masks, test)
-    return records(cell, figures, len(test))
+    found = _scores(own, own.explained("vinet", cell.seed), cell.seed)
+    found |= Measured({"importance_loss": importance_losses(maps.numpy())})
+    found |= mask_scores(reserved(maps, own.plan.threshold), workshop.part("test"))
+    return records(cell, workshop, found)
 
 
-def _scores(workshop: Workshop, model: nn.Module, seed: int) -> dict[str, float]:
+def _scores(workshop: Workshop, model: nn.Module, seed: int) -> Measured:
     images = workshop.examples("test").images
     probabilities = predict(model, images, workshop.machine, seed).numpy()
     return scores(probabilities, workshop.part("test").labels)

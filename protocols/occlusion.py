@@ -2,8 +2,15 @@
 
 from collections.abc import Iterable
 
-from protocols.shared import REFERENCES, probability_drop, records, reference, scores
-from vinet_bench.masks import fraction, remove
+from protocols.shared import (
+    REFERENCES,
+    Measured,
+    probability_drop,
+    records,
+    reference,
+    scores,
+)
+from vinet_bench.masks import remove
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
@@ -35,11 +42,12 @@ class Occlusion:
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         if cell.method in REFERENCES:
             return reference(cell, workshop)
-        test = workshop.part("test")
         masks = workshop.masks(cell.method, cell.seed, "test", cell.budget)
-        occluded = remove(workshop.examples("test").images, masks)
-        after = workshop.predict_original(cell.seed, occluded)
-        workshop.keep_scores(cell, after)
-        figures = scores(after, test.labels) | {"fraction_kept": 1 - fraction(masks)}
-        figures |= probability_drop(workshop, cell.seed, after)
-        return records(cell, figures, len(test))
+        after = workshop.predict_original(
+            cell.seed, remove(workshop.examples("test").images, masks)
+        )
+        left = (~masks).double().mean(dim=(1, 2)).numpy()
+        found = scores(after, workshop.part("test").labels) | Measured({"fraction_kept": left})
+        if cell.budget == "equal":
+            found |= Measured({"tied_pixels": workshop.tied_shares(cell.method, cell.seed)})
+        return records(cell, workshop, found | probability_drop(workshop, cell.seed, after))

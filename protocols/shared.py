@@ -1,6 +1,7 @@
 """What several protocols share: rows, records, and what a network is shown."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,49 +11,81 @@ from torch.nn import functional as F
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError
-from vinet_bench.masks import fraction, keep
+from vinet_bench.masks import keep
 from vinet_bench.metrics import (
-    accuracy,
-    balanced_accuracy,
+    balanced_hits,
     commonest_class_share,
     evidence_precision,
     evidence_recall,
+    hits,
     probability_drops,
 )
 from vinet_bench.models import check_alive
 from vinet_bench.records import Cell, Record
-from vinet_bench.stats import patient_bootstrap
 from vinet_bench.training import Examples
 from vinet_bench.workshop import Workshop
 
 REFERENCES = ("original", "majority")
+Floats = NDArray[np.floating]
 
 
-def records(cell: Cell, figures: Mapping[str, float], n: int) -> list[Record]:
-    """One record for each figure."""
-    return [Record(cell, metric, float(value), n) for metric, value in figures.items()]
+@dataclass(frozen=True)
+class Measured:
+    """What a cell gave. pictures: by metric a score of each test picture, (N,), NaN where it has
+    none; their mean is the figure. figures: what no single picture has. kept: what is stored with
+    the scores and is no figure, (N, ...)."""
+
+    pictures: Mapping[str, Floats] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+    kept: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __or__(self, other: "Measured") -> "Measured":
+        return Measured(
+            {**self.pictures, **other.pictures},
+            {**self.figures, **other.figures},
+            {**self.kept, **other.kept},
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> "Measured":
+        """These scores alone, under other names."""
+        return Measured({new: self.pictures[old] for old, new in names.items()})
 
 
-def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+def records(cell: Cell, workshop: Workshop, measured: Measured) -> list[Record]:
+    """One record for each figure; the scores behind them are stored under the cell's key."""
+    workshop.keep_scores(cell, {**measured.kept, **measured.pictures})
+    means = {metric: float(np.nanmean(scores)) for metric, scores in measured.pictures.items()}
+    n = len(workshop.part("test"))
+    return [
+        Record(cell, metric, value, n) for metric, value in {**means, **measured.figures}.items()
+    ]
+
+
+def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Measured:
     """What every row carries. (N, K), (N,). Raises CellError for what is no probability."""
     if not np.isfinite(probabilities).all():
         raise CellError("the network diverged: its predictions are no numbers")
-    return {
-        "accuracy": accuracy(probabilities, labels),
-        "balanced_accuracy": balanced_accuracy(probabilities, labels),
-        "commonest_class_share": commonest_class_share(probabilities),
-    }
+    return Measured(
+        {
+            "accuracy": hits(probabilities, labels),
+            "balanced_accuracy": balanced_hits(probabilities, labels),
+        },
+        {"commonest_class_share": commonest_class_share(probabilities)},
+        {"probabilities": probabilities},
+    )
 
 
 def reference(cell: Cell, workshop: Workshop) -> list[Record]:
     """Original: a ResNet-18 on untouched pictures. Majority: the commonest training class."""
     labels = workshop.part("test").labels
     if cell.method == "original":
-        figures = scores(workshop.original_probabilities(cell.seed), labels)
-        return records(cell, figures | {"fraction_kept": 1.0}, len(labels))
+        everything = Measured({"fraction_kept": np.ones(len(labels))})
+        result = workshop.original_result(cell.seed)
+        found = scores(result.probabilities, labels) | Measured(figures=result.convergence)
+        return records(cell, workshop, found | everything)
     commonest = np.bincount(workshop.part("train").labels).argmax()
     always = np.eye(workshop.data.num_classes, dtype=np.float32)[np.full(len(labels), commonest)]
-    return records(cell, scores(always, labels), len(labels))
+    return records(cell, workshop, scores(always, labels))
 
 
 def shown(trained_on: str, workshop: Workshop, part: str, masks: Tensor) -> Examples:
@@ -71,32 +104,26 @@ def _masks_as_pictures(masks: Tensor, size: int) -> Tensor:
     return F.interpolate(grey, size=(size, size), mode="area").round().to(torch.uint8)
 
 
-def mask_figures(masks: Tensor, test: SliceDataset) -> dict[str, float]:
-    """S, the share of empty masks, and the overlap with the evidence where it is known."""
-    figures = {
-        "fraction_kept": fraction(masks),
-        "empty_masks": (~masks.flatten(1).any(dim=1)).double().mean().item(),
+def mask_scores(masks: Tensor, test: SliceDataset) -> Measured:
+    """S, empty masks, and the overlap with the evidence where it is known. masks (N, H, W)."""
+    reserved = masks.numpy().astype(np.bool_)
+    found: dict[str, Floats] = {
+        "fraction_kept": reserved.mean(axis=(1, 2), dtype=np.float64),
+        "empty_masks": np.asarray(~reserved.any(axis=(1, 2)), np.float64),
     }
     if test.evidence is not None and test.evidence.any():
-        reserved = masks.numpy().astype(np.bool_)
-        figures["evidence_recall"] = evidence_recall(reserved, test.evidence)
-        figures["evidence_precision"] = evidence_precision(reserved, test.evidence)
-    return figures
+        found["evidence_recall"] = evidence_recall(reserved, test.evidence)
+        found["evidence_precision"] = evidence_precision(reserved, test.evidence)
+    return Measured(found)
 
 
-def probability_drop(workshop: Workshop, seed: int, after: NDArray[np.float32]) -> dict[str, float]:
-    """The mean fall of the true class's probability on occluded test pictures, with its interval.
+def probability_drop(workshop: Workshop, seed: int, after: NDArray[np.float32]) -> Measured:
+    """The fall of the true class's probability on each occluded test picture.
 
     after (N, K): the original network's probabilities for the occluded pictures.
     """
-    test = workshop.part("test")
-    drops = probability_drops(workshop.original_probabilities(seed), after, test.labels)
-    low, high = patient_bootstrap(drops, test.patients)
-    return {
-        "probability_drop": float(drops.mean()),
-        "probability_drop_low": low,
-        "probability_drop_high": high,
-    }
+    before, labels = workshop.original_probabilities(seed), workshop.part("test").labels
+    return Measured({"probability_drop": probability_drops(before, after, labels)})
 
 
 def own_map(workshop: Workshop, seed: int, part: str) -> Tensor:

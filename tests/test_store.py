@@ -17,7 +17,7 @@ import pytest
 from vinet_bench import store as store_module
 from vinet_bench.errors import UserError
 from vinet_bench.records import Cell, Record
-from vinet_bench.store import DATABASE, SCHEMA_VERSION, Store, read_run
+from vinet_bench.store import DATABASE, SCHEMA_VERSION, Store, artefact_path, read_run
 
 CELL = Cell("keep-important", "cam", 0)
 PLAN: dict[str, Any] = {"seeds": [0], "rows": []}
@@ -79,7 +79,7 @@ def test_a_crash_in_the_middle_of_save_leaves_the_old_artefact(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save("maps", "key", {"maps": np.ones(100, dtype=np.float32)})
-    before = store.artefact("maps", "key").read_bytes()
+    before = artefact_path(store.folder, "maps", "key").read_bytes()
 
     def half(arrays: dict[str, Any], path: Path) -> None:
         Path(path).write_bytes(before[:50])
@@ -89,7 +89,7 @@ def test_a_crash_in_the_middle_of_save_leaves_the_old_artefact(
     for key in ("key", "other"):
         with pytest.raises(OSError, match="No space"):
             store.save("maps", key, {"maps": np.zeros(100, dtype=np.float32)})
-    assert store.artefact("maps", "key").read_bytes() == before
+    assert artefact_path(store.folder, "maps", "key").read_bytes() == before
     assert store.load("maps", "other") is None
     assert leftovers(store.folder) == []
 
@@ -123,7 +123,7 @@ def test_only_leftovers_of_dead_processes_are_swept(store: Store) -> None:
 @pytest.mark.parametrize("left", [0, 4, 60, -1])
 def test_a_truncated_artefact_counts_as_missing(store: Store, left: int) -> None:
     store.save("maps", "key", {"maps": np.ones(100, dtype=np.float32)})
-    path = store.artefact("maps", "key")
+    path = artefact_path(store.folder, "maps", "key")
     path.write_bytes(path.read_bytes()[:left])
     assert store.load("maps", "key") is None
     store.save("maps", "key", {"maps": np.ones(2, dtype=np.float32)})

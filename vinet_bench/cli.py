@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table as Grid
 
 from vinet_bench import __version__, cli_data
+from vinet_bench.cli_audit import audit, print_findings
 from vinet_bench.cli_figures import figure
 from vinet_bench.consoles import BAD_INPUT, FAILED_CELLS, INTERRUPTED, err_console, out_console
 from vinet_bench.errors import UserError
@@ -172,6 +173,10 @@ def _print_tables(folder: Path) -> None:
         out_console.print(grid)
         for warning in table.warnings:
             out_console.print(f"WARNING {warning}", style="red", soft_wrap=True)
+        if table.audit:
+            said = [found for found in table.audit if found.verdict != "fine"]
+            fine = len(table.audit) - len(said)
+            print_findings(f"Audit: {fine} of {len(table.audit)} points are fine", said)
 
 
 @app.command()
@@ -194,6 +199,7 @@ def report(
 
 
 app.command()(figure)
+app.command()(audit)
 
 
 @app.command("list")

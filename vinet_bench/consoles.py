@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-BAD_INPUT, FAILED_CELLS, INTERRUPTED = 2, 1, 130
+BAD_INPUT, FAILED_CELLS, BROKEN, INTERRUPTED = 2, 1, 1, 130
 
 # A pipe has no width of its own: wide enough that no table is folded.
 # Nothing that a user named ([x], :x:) is taken for markup.

@@ -76,6 +76,21 @@ def top_k(maps: Tensor, k: int, generators: list[Generator]) -> Tensor:
     return masks.view(maps.shape)
 
 
+def tied(maps: Tensor, k: int) -> Tensor:
+    """The share of each map's k highest pixels that only the shuffle of `top_k` chose.
+
+    maps (B, H, W) -> (B,) float64: 0 where the k-th value is there once, or is not shared by a
+    pixel that is left out.
+    """
+    flat = maps.flatten(1).cpu()
+    if k == 0:
+        return torch.zeros(len(flat), dtype=torch.float64)
+    bound = flat.topk(k, dim=1).values[:, -1:]
+    above, equal = (flat > bound).sum(dim=1), (flat == bound).sum(dim=1)
+    chosen = k - above
+    return torch.where(equal > chosen, chosen, 0).double() / k
+
+
 def fraction(masks: Tensor) -> float:
     """The share of the pixels that masks hold, averaged over pictures (S of Eq. 9)."""
     return masks.double().mean().item()

@@ -2,29 +2,33 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]
 Masks = NDArray[np.bool_]
 
 
-def accuracy(probabilities: Floats, labels: Labels) -> float:
-    """The share of pictures whose most probable class is the label. (N, K), (N,).
+def hits(probabilities: Floats, labels: Labels) -> Floats:
+    """1 for each picture whose most probable class is its label, else 0. (N, K), (N,) -> (N,).
 
-    >>> accuracy(np.array([[0.9, 0.1], [0.6, 0.4]]), np.array([0, 1]))
+    >>> hits(np.array([[0.9, 0.1], [0.6, 0.4]]), np.array([0, 1]))
+    array([1., 0.])
+    """
+    found: Floats = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    return found
+
+
+def balanced_hits(probabilities: Floats, labels: Labels) -> Floats:
+    """Hits weighted so that their mean is the balanced accuracy: that of the classes' own
+    accuracies, over the classes present. (N, K), (N,) -> (N,).
+
+    >>> balanced_hits(np.array([[1, 0], [1, 0], [1, 0], [1, 0]]), np.array([0, 0, 0, 1])).mean()
     0.5
     """
-    return float((probabilities.argmax(axis=1) == labels).mean())
-
-
-def balanced_accuracy(probabilities: Floats, labels: Labels) -> float:
-    """The mean over the classes present of each one's own accuracy. (N, K), (N,).
-
-    >>> balanced_accuracy(np.array([[1, 0], [1, 0], [1, 0], [1, 0]]), np.array([0, 0, 0, 1]))
-    0.5
-    """
-    hits = probabilities.argmax(axis=1) == labels
-    return float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))
+    _, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    weights: Floats = len(labels) / (len(sizes) * sizes[place])
+    return hits(probabilities, labels) * weights
 
 
 def commonest_class_share(probabilities: Floats) -> float:
@@ -46,37 +50,39 @@ def probability_drops(before: Floats, after: Floats, labels: Labels) -> Floats:
     return before[rows, labels] - after[rows, labels]
 
 
-def evidence_recall(masks: Masks, evidence: Masks) -> float:
-    """The share of the evidence that a mask holds, averaged over pictures with any. (N, H, W).
+def evidence_recall(masks: Masks, evidence: Masks) -> Floats:
+    """The share of each picture's evidence that its mask holds, NaN without any. (N, H, W) -> (N,).
 
     >>> evidence_recall(np.array([[[True, False]]]), np.array([[[True, True]]]))
-    0.5
+    array([0.5])
     """
     return _overlap(masks, evidence, of=evidence)
 
 
-def evidence_precision(masks: Masks, evidence: Masks) -> float:
-    """The share of a mask that is evidence, 0 for an empty mask, averaged likewise. (N, H, W).
+def evidence_precision(masks: Masks, evidence: Masks) -> Floats:
+    """The share of each mask that is evidence, 0 for an empty mask, NaN likewise.
 
     >>> evidence_precision(np.array([[[True, True]]]), np.array([[[True, False]]]))
-    0.5
+    array([0.5])
     """
     return _overlap(masks, evidence, of=masks)
 
 
-def _overlap(masks: Masks, evidence: Masks, of: Masks) -> float:
+def _overlap(masks: Masks, evidence: Masks, of: Masks) -> Floats:
     common, whole = (m.sum(axis=(1, 2)) for m in (masks & evidence, of))
     shares = np.divide(common, whole, out=np.zeros(len(masks)), where=whole > 0)
-    return float(shares[evidence.any(axis=(1, 2))].mean())
+    found: Floats = np.where(evidence.any(axis=(1, 2)), shares, np.nan)
+    return found
 
 
-def importance_loss(maps: Floats) -> float:
-    """L_M (Gu et al. 2020, Eq. 8): the mean of M. (N, H, W).
+def importance_losses(maps: Floats) -> Floats:
+    """L_M of each picture (Gu et al. 2020, Eq. 8): the mean of M. (N, H, W) -> (N,).
 
-    >>> importance_loss(np.array([[[0.0, 1.0]], [[0.0, 0.0]]]))
-    0.25
+    >>> importance_losses(np.array([[[0.0, 1.0]], [[0.0, 0.0]]]))
+    array([0.5, 0. ])
     """
-    return float(maps.mean(dtype=np.float64))
+    found: Floats = maps.mean(axis=(1, 2), dtype=np.float64)
+    return found
 
 
 def extremes(maps: Floats) -> tuple[float, float]:
@@ -97,3 +103,20 @@ def value_shares(maps: Floats, bins: int) -> Floats:
     counts, _ = np.histogram(maps, bins=bins, range=(0, 1))
     shares: Floats = counts / maps.size
     return shares
+
+
+def mean_rank_correlation(maps: Floats, others: Floats) -> float:
+    """Spearman's correlation of each pair of maps, averaged. (N, H, W) twice.
+
+    A constant map has no order: it counts as 1 beside its equal, else as 0.
+
+    >>> mean_rank_correlation(np.array([[[0, 1, 2]]]), np.array([[[0, 5, 9]]]))
+    1.0
+    """
+    return float(np.mean([_rank_correlation(a, b) for a, b in zip(maps, others, strict=True)]))
+
+
+def _rank_correlation(one: Floats, other: Floats) -> float:
+    if one.min() == one.max() or other.min() == other.max():
+        return float(np.array_equal(one, other))
+    return float(spearmanr(one, other, axis=None).statistic)

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from vinet_bench import __version__
 from vinet_bench.data import load_data
 from vinet_bench.data.dataset import PARTS, SliceDataset
+from vinet_bench.data.facts import picture_facts
 from vinet_bench.data.splits import Split, majority_share, split_slices
 from vinet_bench.errors import CellError, UserError, unknown_name
 from vinet_bench.methods import MethodInfo, method, methods
@@ -26,7 +28,7 @@ from vinet_bench.protocols import EvalProtocol, OwnRows, protocol
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.settings import VINetTraining
 from vinet_bench.store import Store
-from vinet_bench.training import Machine
+from vinet_bench.training import CHECKPOINT_RULE, Machine
 from vinet_bench.workshop import Workshop
 
 
@@ -92,10 +94,20 @@ def run(
         earlier = store.plan(plan_id)
         told = describe(_widened(_told(plan, chosen), earlier), data, split, machine)
         told |= _by_protocol(plan, chosen, earlier or {})
+        told["data"]["pictures"] = _keep_facts(data, split, store)
         store.start(plan_id, told, time.time())
         return _carry_out(chosen, shop, plan_id)
     finally:
         store.close()
+
+
+def _keep_facts(data: SliceDataset, split: Split, store: Store) -> str:
+    """Stores what an audit asks of each picture; the key of it."""
+    parts = {name: data.ids[place].tolist() for name, place in split.parts().items()}
+    key = key_of({"data": data.fingerprint, "parts": parts, "version": __version__})
+    if store.load("pictures", key) is None:
+        store.save("pictures", key, picture_facts(data, split))
+    return key
 
 
 def check_networks(vinet: VINetTraining, data: SliceDataset) -> None:
@@ -219,6 +231,7 @@ def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> 
         "deviations": deviations(plan.settings),
         "settings": plan.settings.model_dump(mode="json"),
         "rows": _rows(plan),
+        "checkpoint": CHECKPOINT_RULE,
         "data": {
             "name": data.name,
             "slices": len(data),

@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,47 @@ CREATE TABLE IF NOT EXISTS plan_cells (plan TEXT NOT NULL REFERENCES plans(id),
 
 @dataclass(frozen=True)
 class Run:
-    """What a report is made from: the plan as it was carried out, and its records."""
+    """What a report is made from: the plan as it was carried out, its records, and the key under
+    which each cell's scores are stored."""
 
     folder: Path
     plan: dict[str, Any]
     records: tuple[Record, ...]
+    keys: Mapping[Cell, str] = field(default_factory=dict)
+    _read: dict[tuple[str, str], dict[str, NDArray[Any]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def scores(self, cell: Cell) -> dict[str, NDArray[Any]]:
+        """By metric the score of each test picture, (N, ...); empty if none are stored."""
+        return self._arrays("scores", self.keys.get(cell, ""))
+
+    def pictures(self) -> dict[str, NDArray[Any]]:
+        """What is known of every picture of the data (see data.facts); empty if nothing is."""
+        return self._arrays("pictures", self.plan.get("data", {}).get("pictures", ""))
+
+    def _arrays(self, kind: str, key: str) -> dict[str, NDArray[Any]]:
+        """Read once: a report asks for the same scores many times."""
+        if (kind, key) not in self._read:
+            self._read[kind, key] = load_arrays(self.folder, kind, key) or {}
+        return self._read[kind, key]
+
+
+def load_arrays(folder: Path, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
+    """The named arrays of an artefact, or None if there are none or the file does not read."""
+    path = artefact_path(folder, kind, key)
+    if not path.is_file():
+        return None
+    try:
+        arrays: dict[str, NDArray[Any]] = load_file(path)
+    except (SafetensorError, OSError):
+        return None
+    return arrays
+
+
+def artefact_path(folder: Path, kind: str, key: str) -> Path:
+    """Where a run keeps named arrays."""
+    return folder / "artefacts" / kind / f"{key}.safetensors"
 
 
 class Store:
@@ -124,23 +160,13 @@ class Store:
 
     # -- artefacts
 
-    def artefact(self, kind: str, key: str) -> Path:
-        return self.folder / "artefacts" / kind / f"{key}.safetensors"
-
     def load(self, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
         """The named arrays, or None if there are none or the file does not read."""
-        path = self.artefact(kind, key)
-        if not path.exists():
-            return None
-        try:
-            arrays: dict[str, NDArray[Any]] = load_file(path)
-        except (SafetensorError, OSError):
-            return None
-        return arrays
+        return load_arrays(self.folder, kind, key)
 
     def save(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Writes named arrays beside their place and moves them there when they are whole."""
-        path = self.artefact(kind, key)
+        path = artefact_path(self.folder, kind, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _replacing(path) as part:
             save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, part)
@@ -191,13 +217,14 @@ def _newest(folder: Path, db: sqlite3.Connection) -> Run:
     if found is None:
         raise UserError(f"{folder} holds a run without a plan: run it again")
     rows = db.execute(
-        "SELECT cell, metric, value, n, seconds, version, error FROM plan_cells"
+        "SELECT key, cell, metric, value, n, seconds, version, error FROM plan_cells"
         " JOIN cells USING (key) JOIN records USING (key) WHERE plan = ? ORDER BY cell, metric",
         (found[0],),
     )
     known = {f.name for f in fields(Cell)}
-    records = tuple(
-        Record(Cell(**{k: v for k, v in json.loads(cell).items() if k in known}), *rest)
-        for cell, *rest in rows
-    )
-    return Run(folder, json.loads(found[1]), records)
+    records, keys = [], {}
+    for key, text, *rest in rows:
+        cell = Cell(**{k: v for k, v in json.loads(text).items() if k in known})
+        records.append(Record(cell, *rest))
+        keys[cell] = key
+    return Run(folder, json.loads(found[1]), tuple(records), keys)

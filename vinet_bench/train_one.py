@@ -13,7 +13,7 @@ from vinet_bench.data.splits import split_slices
 from vinet_bench.errors import UserError
 from vinet_bench.figures import save_curves
 from vinet_bench.masks import fraction, reserved
-from vinet_bench.metrics import accuracy, balanced_accuracy, evidence_precision, evidence_recall
+from vinet_bench.metrics import balanced_hits, evidence_precision, evidence_recall, hits
 from vinet_bench.models import (
     CONFIG,
     ModelConfig,
@@ -119,13 +119,13 @@ def _test_figures(model: TrainedVINet, test: SliceDataset) -> dict[str, float]:
     masks = reserved(maps, model.config.threshold)
     figures = {
         "slices": len(test),
-        "accuracy": accuracy(probabilities, test.labels),
-        "balanced_accuracy": balanced_accuracy(probabilities, test.labels),
+        "accuracy": float(hits(probabilities, test.labels).mean()),
+        "balanced_accuracy": float(balanced_hits(probabilities, test.labels).mean()),
         "fraction_reserved": fraction(masks),
         "mean_importance": maps.double().mean().item(),
     }
     if test.evidence is not None and test.evidence.any():
         chosen = masks.numpy().astype(np.bool_)
-        figures["evidence_recall"] = evidence_recall(chosen, test.evidence)
-        figures["evidence_precision"] = evidence_precision(chosen, test.evidence)
+        figures["evidence_recall"] = float(np.nanmean(evidence_recall(chosen, test.evidence)))
+        figures["evidence_precision"] = float(np.nanmean(evidence_precision(chosen, test.evidence)))
     return figures

@@ -2,11 +2,13 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
@@ -105,6 +107,9 @@ class VINetTask:
         return vinet_loss(logits, labels, m, self.alpha).total
 
 
+CHECKPOINT_RULE = "the epoch with the lowest validation loss"
+
+
 @dataclass(frozen=True)
 class Fit:
     """How a training went, epoch by epoch, and the epoch (from 1) whose weights were kept."""
@@ -112,6 +117,28 @@ class Fit:
     train_losses: tuple[float, ...]
     validation_losses: tuple[float, ...]
     epoch: int
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """As it is stored."""
+        return {name: np.array(value, np.float64) for name, value in vars(self).items()}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[np.float64]]) -> Self:
+        """What `arrays` gave; others in the mapping are left alone."""
+        train, validation = (arrays[f"{part}_losses"].tolist() for part in ("train", "validation"))
+        return cls(tuple(train), tuple(validation), int(arrays["epoch"].item()))
+
+    def convergence(self) -> dict[str, float]:
+        """The figures by which an audit judges it. late_fall: by what share the validation loss
+        still fell over the last tenth of the epochs."""
+        last = max(1, round(0.1 * len(self.validation_losses)))
+        before = self.validation_losses[max(0, len(self.validation_losses) - 1 - last)]
+        return {
+            "train_loss": self.train_losses[-1],
+            "validation_loss": min(self.validation_losses),
+            "kept_epoch": float(self.epoch),
+            "late_fall": (before - self.validation_losses[-1]) / max(before, 1e-12),
+        }
 
 
 def fit(

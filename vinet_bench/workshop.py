@@ -15,8 +15,9 @@ from vinet_bench import __version__
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError
-from vinet_bench.masks import constant, fraction, reserved, scale, top_k
-from vinet_bench.methods import MethodInfo, method
+from vinet_bench.masks import fraction, reserved, scale, tied, top_k
+from vinet_bench.methods import MethodInfo, SaliencyMethod, method
+from vinet_bench.metrics import hits, mean_rank_correlation
 from vinet_bench.models import build_vinet, check_alive, vinet_task
 from vinet_bench.networks import build_classifier
 from vinet_bench.plan import Plan
@@ -36,6 +37,8 @@ from vinet_bench.training import (
 )
 
 EXPLAIN_BATCH = 32
+SANITY_PICTURES = 8
+NEW_WEIGHTS = 1_000_003  # added to a seed: weights that no network of a run starts from
 
 
 def natural_budget(name: str) -> str:
@@ -45,7 +48,7 @@ def natural_budget(name: str) -> str:
 
 @dataclass(frozen=True)
 class Retrained:
-    """Test probabilities (N, K) of a retrained network, and how its training ended."""
+    """Test probabilities (N, K) of a trained network, and how its training ended."""
 
     probabilities: NDArray[np.float32]
     convergence: dict[str, float]
@@ -136,6 +139,22 @@ class Workshop:
             "Original", seed, retrain, self._new_classifier("resnet18", retrain), Classification()
         )
 
+    def original_result(self, seed: int) -> Retrained:
+        """What the original network reaches, and how its training ended."""
+        model = self.original(seed)
+        fitted = self.store.load("fits", self._network_key("Original", seed, self.settings.retrain))
+        convergence = {} if fitted is None else Fit.of(fitted).convergence()
+        learnt = {"train_accuracy": self._accuracy(model, self.examples("train"))}
+        return Retrained(self.original_probabilities(seed), convergence | learnt)
+
+    def _accuracy(self, model: nn.Module, examples: Examples) -> float:
+        probabilities = predict(model, examples.images, self.machine).numpy()
+        return float(hits(probabilities, examples.labels.numpy()).mean())
+
+    def _network_key(self, title: str, seed: int, training: Training) -> str:
+        parts = {"network": title, "seed": seed}
+        return key_of(self._context() | parts | training.model_dump())
+
     def _trained(
         self,
         title: str,
@@ -144,7 +163,7 @@ class Workshop:
         build: Callable[[int], nn.Module],
         task: Task,
     ) -> nn.Module:
-        key = key_of(self._context() | {"network": title, "seed": seed} | training.model_dump())
+        key = self._network_key(title, seed, training)
         if key in self._networks:
             return self._networks[key]
         model = build(seed)
@@ -164,7 +183,8 @@ class Workshop:
         """Many cells need the same network: one that diverged is not tried again for each."""
         try:
             if key not in self._diverged:
-                self._fit(title, model, task, self._examples, training, seed)
+                done = self._fit(title, model, task, self._examples, training, seed)
+                self.store.save("fits", key, done.arrays())
         except CellError as error:
             self._diverged[key] = f"{title}: {error}"
         if key in self._diverged:
@@ -209,18 +229,13 @@ class Workshop:
         if stored is None:
             model = self._new_classifier("resnet18", training)(seed)
             done = self._fit("ResNet-18", model, Classification(), examples, training, seed)
-            stored = {
+            stored = done.arrays() | {
                 "probabilities": predict(model, examples["test"].images, self.machine).numpy(),
-                "train_losses": np.array(done.train_losses),
-                "validation_losses": np.array(done.validation_losses),
-                "epoch": np.array(done.epoch),
+                "train_accuracy": np.array(self._accuracy(model, examples["train"])),
             }
             self.store.save("retrained", key, stored)
-        convergence = {
-            "train_loss": float(stored["train_losses"][-1]),
-            "validation_loss": float(stored["validation_losses"].min()),
-        }
-        return Retrained(stored["probabilities"], convergence)
+        learnt = {"train_accuracy": stored["train_accuracy"].item()}
+        return Retrained(stored["probabilities"], Fit.of(stored).convergence() | learnt)
 
     def original_probabilities(self, seed: int) -> NDArray[np.float32]:
         """The original network's probabilities on the test part, (N, K)."""
@@ -230,9 +245,10 @@ class Workshop:
         """The original network's probabilities for pictures as in Examples, (N, K)."""
         return predict(self.original(seed), images, self.machine).numpy()
 
-    def keep_scores(self, cell: Cell, probabilities: NDArray[np.float32]) -> None:
-        """Stores each test picture's probabilities, in the order of the test part."""
-        self.store.save("scores", self.cell_key(cell), {"probabilities": probabilities})
+    def keep_scores(self, cell: Cell, scores: Mapping[str, NDArray[np.floating]]) -> None:
+        """Stores each test picture's scores, (N, ...), in the order of the test part."""
+        narrow = {name: array.astype(np.float32) for name, array in scores.items()}
+        self.store.save("scores", self.cell_key(cell), narrow)
 
     # -- maps
 
@@ -275,22 +291,26 @@ class Workshop:
         chosen = method(name)
         model = self.explained(chosen.info.explains, seed)
         chosen.fit(model, self.data if chosen.info.kind == "oracle" else self.part("train"))
-        examples = self.examples(part)
-        probabilities = self.explained_probabilities(name, seed, part)
-        targets = (
-            torch.zeros(len(examples), dtype=torch.int64)
-            if probabilities is None
-            else torch.from_numpy(probabilities.argmax(axis=1))
-        )
-        batches = torch.split(torch.arange(len(examples)), EXPLAIN_BATCH)
+        pictures, targets = self.examples(part).pictures, self._targets(name, seed, part)
+        batches = torch.split(torch.arange(len(targets)), EXPLAIN_BATCH)
         maps = []
         with self.progress.step(f"{chosen.info.title} maps, {part}", len(batches)) as advance:
             for batch in batches:
-                pictures = examples.pictures(batch).to(self.machine.device)
-                raw = chosen.explain(pictures, targets[batch].to(self.machine.device))
-                maps.append(_checked(chosen.info, raw, pictures))
+                maps.append(self._explain_batch(chosen, pictures(batch), targets[batch]))
                 advance()
         return torch.cat(maps)
+
+    def _targets(self, name: str, seed: int, part: str) -> Tensor:
+        """The explained network's predictions on a part, (N,); 0 for a control."""
+        probabilities = self.explained_probabilities(name, seed, part)
+        if probabilities is None:
+            return torch.zeros(len(self.examples(part)), dtype=torch.int64)
+        return torch.from_numpy(probabilities.argmax(axis=1))
+
+    def _explain_batch(self, chosen: SaliencyMethod, pictures: Tensor, targets: Tensor) -> Tensor:
+        device = self.machine.device
+        raw = chosen.explain(pictures.to(device), targets.to(device))
+        return _checked(chosen.info, raw, pictures)
 
     def masks(self, name: str, seed: int, part: str, budget: str) -> Tensor:
         """The reserved pixels of a part, (N, H, W) bool.
@@ -314,9 +334,29 @@ class Workshop:
             share = fraction(self.masks("vinet", seed, "test", "threshold"))
         return round(float(share) * height * width)
 
-    def constant_share(self, name: str, seed: int, part: str) -> float:
-        """The share of a part's raw maps that have one value only."""
-        return constant(self.maps(name, seed, part)).double().mean().item()
+    def tied_shares(self, name: str, seed: int) -> NDArray[np.float64]:
+        """For each test picture the share of the equal budget that only the shuffle chose."""
+        maps = self.maps(name, seed, "test")
+        return tied(maps, self._equal_pixels(seed)).numpy()
+
+    def untrained_similarity(self, name: str, seed: int) -> float | None:
+        """How like a method's maps are to those of the same network with new weights and the same
+        targets: the first test pictures' mean rank correlation (Adebayo et al. 2018). 1 for a
+        method that does not look at the network; None for a control.
+        """
+        chosen = method(name)
+        if chosen.info.explains == "nothing":
+            return None
+        few = torch.arange(min(SANITY_PICTURES, len(self.examples("test"))))
+        chosen.fit(self._untrained(chosen.info.explains, seed), self.part("train"))
+        targets = self._targets(name, seed, "test")[few]
+        others = self._explain_batch(chosen, self.examples("test").pictures(few), targets)
+        return mean_rank_correlation(self.maps(name, seed, "test")[few].numpy(), others.numpy())
+
+    def _untrained(self, kind: str, seed: int) -> nn.Module:
+        vgg16 = self._new_classifier("vgg16", self.settings.explained)
+        model = (self._new_vinet if kind == "vinet" else vgg16)(seed + NEW_WEIGHTS)
+        return model.to(self.machine.device).eval().requires_grad_(False)
 
     def other_patients(self, part: str) -> Tensor:
         """For each slice of a part the index of a slice of another patient, each used once.

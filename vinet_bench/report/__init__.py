@@ -1,14 +1,17 @@
-"""Records in; tables as LaTeX, CSV and Markdown out. Never imports torch."""
+"""Records in; tables as LaTeX, CSV and Markdown, and their audit, out. Never imports torch."""
 
+from vinet_bench.report.audit import Finding
 from vinet_bench.report.table import Column, Row, Table
-from vinet_bench.report.tables import tables, value_shares
+from vinet_bench.report.tables import audit_run, tables, value_shares
 from vinet_bench.report.write import FORMATS, newest_run, write_report
 
 __all__ = [
     "FORMATS",
     "Column",
+    "Finding",
     "Row",
     "Table",
+    "audit_run",
     "newest_run",
     "tables",
     "value_shares",

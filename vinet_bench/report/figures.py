@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
-from vinet_bench.records import Record
+from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import Figure
+from vinet_bench.store import Run
 
 _BUDGETS = {
     "reference": ("everything", "threshold", "equal"),
@@ -82,10 +85,12 @@ def _one_variant(records: Iterable[Record]) -> list[Record]:
 class Figures:
     """One protocol's records, asked by a row of the plan and a figure of the layout."""
 
-    def __init__(self, records: Iterable[Record], protocol: str) -> None:
-        every = [r for r in records if r.cell.protocol == protocol]
+    def __init__(self, run: Run, protocol: str) -> None:
+        self.run, self.protocol = run, protocol
+        every = [r for r in run.records if r.cell.protocol == protocol]
         own = _one_variant(every)
         self._values: dict[tuple[str, str, str, str], dict[int, float]] = defaultdict(dict)
+        self._cells: dict[tuple[str, str, str], dict[int, Cell]] = defaultdict(dict)
         self._failures: dict[str, list[Failure]] = defaultdict(list)
         self._budgets: dict[str, set[str]] = defaultdict(set)
         self._pictures: dict[str, int] = {}
@@ -107,6 +112,7 @@ class Figures:
         elif record.value is not None and math.isfinite(record.value):
             place = (cell.row, cell.budget, cell.trained_on, record.metric)
             self._values[place][cell.seed] = record.value
+            self._cells[place[:3]][cell.seed] = cell
             self._pictures[cell.row] = max(record.n, self._pictures.get(cell.row, 0))
 
     def _budget(self, row: PlanRow, figure: Figure) -> str:
@@ -128,7 +134,18 @@ class Figures:
         place = (row["name"], self._budget(row, figure), figure.trained_on, figure.metric)
         return dict(sorted(self._values.get(place, {}).items()))
 
+    def scores(self, row: PlanRow, figure: Figure) -> dict[int, NDArray[np.float64]]:
+        """By seed the scores of which a figure is the mean: (N,), NaN where a picture has none."""
+        place = (row["name"], self._budget(row, figure), figure.trained_on)
+        stored = {seed: self.run.scores(cell) for seed, cell in sorted(self._cells[place].items())}
+        return {
+            seed: arrays[figure.metric].astype(np.float64)
+            for seed, arrays in stored.items()
+            if figure.metric in arrays
+        }
+
     def mean(self, row: PlanRow, figure: Figure) -> float | None:
+        """A figure averaged over its seeds, or None."""
         values = self.values(row, figure)
         return estimate(list(values.values())).mean if values else None
 

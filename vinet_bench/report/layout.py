@@ -10,7 +10,8 @@ ANY = MASKED | {"reference"}
 class Figure:
     """One figure of a row. Without a heading it stands in the CSV file alone.
 
-    kinds: the rows that ought to have it; core: printed even if no row has it.
+    kinds: the rows that ought to have it; core: printed even if no row has it; interval: printed
+    with its 95 % interval; better: 'high' or 'low' where rows are tested against each other.
     """
 
     key: str
@@ -22,6 +23,7 @@ class Figure:
     interval: bool = False
     core: bool = False
     kinds: frozenset[str] = ANY
+    better: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,28 @@ class Layout:
 def _second(key: str, heading: str, trained_on: str) -> tuple[Figure, Figure]:
     """Accuracy of a network that was trained on something else than the kept pixels."""
     return (
-        Figure(f"{key}_accuracy", "accuracy", heading, trained_on=trained_on, kinds=MASKED),
+        Figure(
+            f"{key}_accuracy",
+            "accuracy",
+            heading,
+            trained_on=trained_on,
+            interval=True,
+            kinds=MASKED,
+        ),
         Figure(
             f"{key}_balanced_accuracy", "balanced_accuracy", trained_on=trained_on, kinds=MASKED
         ),
     )
 
 
-_PLAIN = (
-    Figure("fraction_kept", "fraction_kept", "Reserved %", core=True),
-    Figure("accuracy", "accuracy", "Accuracy %", core=True),
-    Figure("balanced_accuracy", "balanced_accuracy", "Balanced acc. %"),
-)
+def _accuracy(better: str) -> tuple[Figure, Figure]:
+    return (
+        Figure("accuracy", "accuracy", "Accuracy %", interval=True, core=True, better=better),
+        Figure("balanced_accuracy", "balanced_accuracy", "Balanced acc. %"),
+    )
+
+
+_KEPT = Figure("fraction_kept", "fraction_kept", "Reserved %", core=True)
 
 KEEP = Layout(
     "table1",
@@ -63,7 +75,8 @@ KEEP = Layout(
     "Keep-important on {data}: a {network} trained from scratch and tested on pictures whose"
     " reserved pixels stay and whose other pixels are {filled}.",
     (
-        *_PLAIN,
+        _KEPT,
+        *_accuracy("high"),
         *_second("masks", "Masks alone %", "masks"),
         *_second("swapped", "Swapped masks %", "swapped"),
         Figure("evidence_recall", "evidence_recall", "Evidence found %", kinds=MASKED),
@@ -82,13 +95,10 @@ KEEP = Layout(
 )
 
 
-def _drop(prefix: str, heading: str, equal: bool) -> tuple[Figure, ...]:
-    """The loss of probability, in percentage points, and the ends of its bootstrap interval."""
-    key = f"{prefix}probability_drop"
-    return (
-        Figure(key, "probability_drop", heading, 1, "pictures", equal, True, kinds=MASKED),
-        Figure(f"{key}_low", "probability_drop_low", equal=equal, kinds=MASKED),
-        Figure(f"{key}_high", "probability_drop_high", equal=equal, kinds=MASKED),
+def _drop(key: str, heading: str, equal: bool) -> Figure:
+    """The loss of probability in percentage points."""
+    return Figure(
+        key, "probability_drop", heading, 1, equal=equal, interval=True, kinds=MASKED, better="high"
     )
 
 
@@ -103,10 +113,11 @@ OCCLUSION = Layout(
     "Occlusion on {data}: a {network} trained once on the original pictures and tested on"
     " pictures whose reserved pixels are {filled}. Reserved: what is left (100 - S).",
     (
-        *_PLAIN,
-        *_drop("", "Drop", False),
+        _KEPT,
+        *_accuracy("low"),
+        _drop("probability_drop", "Drop", False),
         Figure("commonest_class_share", "commonest_class_share", "Commonest class %"),
-        *_drop("equal_", "Drop at equal budget", True),
+        _drop("equal_probability_drop", "Drop at equal budget", True),
         _equal("fraction_kept"),
         _equal("accuracy"),
         _equal("balanced_accuracy"),
@@ -115,10 +126,6 @@ OCCLUSION = Layout(
 )
 
 _METHOD = frozenset({"method"})
-_ACCURACY = (
-    Figure("accuracy", "accuracy", "Accuracy %", core=True),
-    Figure("balanced_accuracy", "balanced_accuracy", "Balanced acc. %"),
-)
 
 
 def _own(metric: str, heading: str = "") -> Figure:
@@ -141,7 +148,7 @@ IMPORTANCE = Layout(
     "Table III. Importance networks",
     "VINet on {data} with the classifier {classifier} and each importance network: its own test"
     " accuracy and the mean of its map.",
-    (*_ACCURACY, *_MAP),
+    (*_accuracy("high"), *_MAP),
     "Importance network",
     own_rows=True,
 )
@@ -151,7 +158,7 @@ CLASSIFIERS = Layout(
     "Table IV. Classifiers",
     "VINet on {data} with the importance network {importance} and each classifier: its own test"
     " accuracy and the mean of its map.",
-    (*_ACCURACY, *_MAP),
+    (*_accuracy("high"), *_MAP),
     "Classifier",
     own_rows=True,
 )
@@ -164,15 +171,13 @@ DESTRUCTION = Layout(
     " its reserved pixels and on their shape; occluded: one tested with its reserved pixels"
     " {filled}.",
     (
-        _ACCURACY[0],
+        _accuracy("high")[0],
         *_MAP,
         Figure("balanced_accuracy", "balanced_accuracy"),
         _own("kept_accuracy", "Kept %"),
         _own("masks_accuracy", "Masks alone %"),
         _own("occluded_accuracy", "Occluded %"),
         Figure("probability_drop", "probability_drop", "Drop", 1, interval=True, kinds=_METHOD),
-        _own("probability_drop_low"),
-        _own("probability_drop_high"),
         _own("near_zero", "M < 0.1 %"),
         _own("near_one", "M > 0.9 %"),
         *(_own(f"values_{i:02d}") for i in range(BINS)),

@@ -5,17 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from vinet_bench.report.figures import Failure, Figures, PlanRow
-from vinet_bench.report.layout import BINS, DESTRUCTION, KEEP, OCCLUSION, Figure, Layout
+from vinet_bench.report.layout import BINS, DESTRUCTION, OCCLUSION, Figure, Layout
+from vinet_bench.report.uncertainty import FROM_BEST, FROM_VINET, LEVEL, Uncertainty
 
 COLLAPSED = 0.8
-OVER_OUTLINE = 0.03
-OVER_MAJORITY = 0.10
 _PARTS = ("train", "validation", "test")
 _COMMONEST = Figure("", "commonest_class_share")
-_CONSTANT = Figure("", "constant_maps")
-_EMPTY = Figure("", "empty_masks")
-_MASKS = Figure("", "accuracy", trained_on="masks")
-_ACCURACY = Figure("", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -27,6 +22,7 @@ class Context:
     layout: Layout
     figures: Figures
     reasons: dict[str, int]
+    uncertainty: Uncertainty
 
     @property
     def data(self) -> dict[str, Any]:
@@ -150,15 +146,43 @@ def _majority(context: Context) -> list[str]:
 
 def _seeds_and_intervals(context: Context) -> list[str]:
     count = len(context.seeds)
-    drop = any(f.interval for f in context.layout.figures)
+    if count == 0:
+        return []
+    named = _seeds(context.seeds).capitalize()
     unit = "patients" if context.data.get("patients_known", True) else "slices"
-    if count > 1:
-        words = "; mean ± half width of the 95 % t interval over the seeds."
+    shown = [f for f in context.layout.figures if f.interval]
+    if any(context.uncertainty.interval(row, f) for row in context.rows for f in shown):
+        over = (
+            f"over {unit} and seeds"
+            if count > 1
+            else f"over {unit}; one seed says nothing of others"
+        )
+        bracket = f" In brackets: 95 % interval {over} (whole {unit} are drawn)."
     else:
-        words = "; one seed has no interval over seeds."
-        if drop:
-            words += f" In brackets: 95 % bootstrap interval over {unit}."
-    return [f"{_seeds(context.seeds).capitalize()}{words}"] if count else []
+        bracket = ""
+    half = " ±: half width of the 95 % t interval over the seeds." if count > 1 else ""
+    return [f"{named}.{bracket}{half}"]
+
+
+def _tests(context: Context) -> list[str]:
+    """What the marks mean, and what could not have been marked."""
+    notes = []
+    for figure in context.layout.figures:
+        vinet, best = context.uncertainty.comparisons(figure)
+        marked = [(m, c) for m, c in ((FROM_VINET, vinet), (FROM_BEST, best)) if c is not None]
+        if marked and figure.heading:
+            words = " and ".join(
+                f"{mark} from {found.against['title']} (differences below"
+                f" {100 * found.smallest:.1f} points could hardly be shown)"
+                for mark, found in marked
+            )
+            notes.append(f"{figure.heading.removesuffix(' %')} differs: {words}.")
+    if notes:
+        notes.append(
+            f"Differences: paired permutation of whole patients, Holm over the rows, p < {LEVEL};"
+            " in parentheses the difference that is found with a power of 80 %."
+        )
+    return notes
 
 
 def _threshold(context: Context) -> list[str]:
@@ -236,41 +260,9 @@ def _policies(context: Context) -> list[str]:
     return notes + ([f"Variants: {'; '.join(variants)}."] if variants else [])
 
 
-def _yardstick(context: Context) -> str | tuple[str, float]:
-    """The words of the rule, and the accuracy above which masks alone are suspect."""
-    for row in context.rows:
-        mean = context.figures.mean(row, _MASKS) if row["kind"] == "oracle" else None
-        if mean is not None:
-            points, whose = 100 * OVER_OUTLINE, f"{row['title']}'s ({100 * mean:.2f} %)"
-            return f"more than {points:.0f} points above the {whose}", mean + OVER_OUTLINE
-    found = [context.figures.mean(r, _ACCURACY) for r in context.rows if r["name"] == "majority"]
-    share = found[0] if found and found[0] is not None else context.data.get("majority")
-    if share is None:
-        return "there is neither an outline nor a majority to measure it by"
-    points, whose = 100 * OVER_MAJORITY, f"majority's ({100 * share:.2f} %; there is no outline)"
-    return f"more than {points:.0f} points above the {whose}", share + OVER_MAJORITY
-
-
-def _masks_alone(context: Context) -> list[str]:
-    """Rong et al. 2022: does the mask's shape alone give the class away?"""
-    methods = [row for row in context.rows if row["kind"] == "method"]
-    means = [(row["title"], context.figures.mean(row, _MASKS)) for row in methods]
-    found = [(title, mean) for title, mean in means if mean is not None]
-    if not found:
-        return []
-    words = "Masks alone: a network that saw only the shape of the mask"
-    yardstick = _yardstick(context)
-    if isinstance(yardstick, str):
-        return [f"{words}; {yardstick}."]
-    rule, bound = yardstick
-    over = [title for title, mean in found if round(mean - bound, 9) > 0]
-    return [
-        f"{words}. A method whose masks alone reach {rule} may be writing the class into its map."
-        f" Such methods here: {', '.join(over) or 'none'}."
-    ]
-
-
 def _collapsed(context: Context) -> list[str]:
+    if context.layout is not OCCLUSION:  # elsewhere the audit says it
+        return []
     named = context.shares(_COMMONEST, COLLAPSED, but="majority")
     if not named:
         return []
@@ -278,12 +270,6 @@ def _collapsed(context: Context) -> list[str]:
         "Collapsed onto one class (the commonest prediction holds more than"
         f" {100 * COLLAPSED:.0f} % of the pictures): accuracy is no order of quality: {named}."
     ]
-
-
-def _constant(context: Context) -> list[str]:
-    constant, empty = context.shares(_CONSTANT, 0.0), context.shares(_EMPTY, 0.0)
-    notes = [f"Constant maps, of the test pictures: {constant}."] if constant else []
-    return notes + ([f"Nothing reserved, of the test pictures: {empty}."] if empty else [])
 
 
 def _left_out(context: Context) -> list[str]:
@@ -294,12 +280,11 @@ def _left_out(context: Context) -> list[str]:
 def all_notes(context: Context) -> list[str]:
     """The notes in the order of print: failures first, then what the figures mean."""
     made: list[Callable[[Context], list[str]]] = [_failures, _missing, _collapsed]
-    if context.layout.own_rows:
-        made += [_constant, _vinets, _drop, _data, _majority, _seeds_and_intervals, _threshold]
-        return [note for make in [*made, _preset] for note in make(context)]
-    made += [_masks_alone, _constant] if context.layout is KEEP else [_drop]
-    made += [_data, _majority, _seeds_and_intervals, _threshold, _budget]
-    made += [_policies, _preset, _left_out]
+    made += [_vinets] if context.layout.own_rows else []
+    made += [_drop, _data, _majority, _seeds_and_intervals, _tests, _threshold]
+    if not context.layout.own_rows:
+        made += [_budget, _policies]
+    made += [_preset, _left_out]
     return [note for make in made for note in make(context)]
 
 

@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from vinet_bench.report import paper
 from vinet_bench.report.figures import Figures, PlanRow, estimate
-from vinet_bench.report.layout import LAYOUTS, Layout
+from vinet_bench.report.layout import LAYOUTS, Figure, Layout
+from vinet_bench.report.rows import rows_of
 from vinet_bench.report.table import Table
-from vinet_bench.report.tables import rows_of
+from vinet_bench.report.uncertainty import Uncertainty
 from vinet_bench.store import Run
 
 _TEX = {
@@ -27,6 +28,8 @@ _TEX = {
     "×": r"$\times$",
     "–": "--",
     "≥": r"$\geq$",
+    "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
     "≤": r"$\leq$",
     '"': "''",
 } | {mark: f"\\{mark}" for mark in "{}_%&#$"}
@@ -142,29 +145,44 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{round(value, 6) + 0.0:.6f}"
 
 
-def _line(layout: Layout, figures: Figures, row: PlanRow) -> dict[str, str]:
+def _line(layout: Layout, uncertainty: Uncertainty, row: PlanRow) -> dict[str, str]:
+    figures = uncertainty.figures
     line = {"method": row["name"], "kind": row["kind"]}
     seeds: set[int] = set()
     for figure in layout.figures:
         values = figures.values(row, figure)
         seeds |= set(values)
         found = estimate(list(values.values())) if values else None
+        low, high = uncertainty.interval(row, figure) or (None, None)
         line[figure.key] = _number(found.mean if found else None)
         line[f"{figure.key}_ci"] = _number(found.half if found else None)
+        line[f"{figure.key}_low"], line[f"{figure.key}_high"] = _number(low), _number(high)
+        for name, compared in zip(("vinet", "best"), uncertainty.comparisons(figure), strict=True):
+            if figure.better:
+                p = compared.p.get(row["name"]) if compared else None
+                line[f"{figure.key}_p_{name}"] = _number(p)
     line["seeds"] = " ".join(map(str, sorted(seeds)))
     line["pictures"] = str(figures.pictures(row) or "")
     line["error"] = "; ".join(f"{f.where} seed {f.seed}: {f.reason}" for f in figures.failures(row))
     return line
 
 
+def _columns(figure: Figure) -> list[str]:
+    tests = ("_p_vinet", "_p_best") if figure.better else ()
+    return [figure.key + ending for ending in ("", "_ci", "_low", "_high", *tests)]
+
+
 def to_csv(run: Run, table: Table) -> str:
-    """One line a row, shares (not percent), means over seeds; _ci is the 95 % half width."""
+    """One line a row, shares (not percent), means over seeds. _ci: half width of the t interval
+    over seeds; _low, _high: 95 % interval over patients and seeds; _p_vinet, _p_best: adjusted p
+    of the difference."""
     layout = next(layout for layout in LAYOUTS if layout.name == table.name)
-    figures = Figures(run.records, layout.protocol)
-    keys = [key for f in layout.figures for key in (f.key, f"{f.key}_ci")]
+    rows = rows_of(run, layout)
+    uncertainty = Uncertainty(Figures(run, layout.protocol), layout, rows)
+    keys = [column for figure in layout.figures for column in _columns(figure)]
     text = io.StringIO()
     columns = ["method", "kind", "seeds", "pictures", *keys, "error"]
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_line(layout, figures, row) for row in rows_of(run, layout))
+    writer.writerows(_line(layout, uncertainty, row) for row in rows)
     return text.getvalue()

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from vinet_bench.report.audit.finding import Finding
+
 ABSENT = "–"
 _BLOCKS = {"reference": "References", "method": "Methods"}
 
@@ -39,6 +41,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     first: str = "Method"
+    audit: list[Finding] = field(default_factory=list)
 
     def blocks(self) -> list[tuple[str, list[Row]]]:
         """The rows between two rules, with the block's heading."""

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
 
+from vinet_bench.errors import UserError
+from vinet_bench.report.audit import Finding, audit
 from vinet_bench.report.figures import Figures, PlanRow, estimate
 from vinet_bench.report.layout import DESTRUCTION, LAYOUTS, Figure, Layout
 from vinet_bench.report.notes import Context, all_notes, all_warnings, reasons
+from vinet_bench.report.rows import NETWORKS, rows_of
 from vinet_bench.report.table import ABSENT, Column, Row, Table
-from vinet_bench.store import Run
+from vinet_bench.report.uncertainty import Uncertainty
+from vinet_bench.store import Run, read_run
 
-_NETWORKS = {
-    **{"resnet18": "ResNet-18", "resnet50": "ResNet-50", "seresnet50": "SEResNet-50"},
-    **{"densenet121": "DenseNet-121", "vgg16": "VGG-16", "vgg19": "VGG-19", "unet": "U-Net"},
-    **{"deeplabv3plus": "DeepLabv3+", "gridnet": "GridNet", "segnet": "SegNet"},
-}
 _FILLS = {"zero": "set to zero"}
 
 
@@ -27,16 +27,6 @@ def percent(share: float, digits: int) -> str:
     return str(exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN) + 0)
 
 
-def _bracket(figures: Figures, row: PlanRow, figure: Figure) -> str:
-    """The bootstrap interval of a single seed, if it is recorded."""
-    ends = [
-        figures.mean(row, Figure("", f"{figure.metric}_{end}", equal=figure.equal))
-        for end in ("low", "high")
-    ]
-    texts = [percent(e, figure.digits) for e in ends if e is not None]
-    return f" [{', '.join(texts)}]" if len(texts) == 2 else ""
-
-
 def _cell(context: Context, row: PlanRow, figure: Figure) -> str:
     figures = context.figures
     values = list(figures.values(row, figure).values())
@@ -45,10 +35,12 @@ def _cell(context: Context, row: PlanRow, figure: Figure) -> str:
         return f"failed ({context.reasons[failed[0].reason]})" if failed else ABSENT
     found = estimate(values)
     mean = percent(found.mean, figure.digits)
-    if found.half is None:
-        return mean + (_bracket(figures, row, figure) if figure.interval else "")
-    if row["kind"] == "reference" and len(set(values)) == 1:
-        return mean  # the same by definition, not by luck: no interval
+    interval = context.uncertainty.interval(row, figure) if figure.interval else None
+    if interval is not None:
+        ends = ", ".join(percent(end, figure.digits) for end in interval)
+        return f"{mean} [{ends}]{context.uncertainty.marks(row, figure)}"
+    if found.half is None or (row["kind"] == "reference" and len(set(values)) == 1):
+        return mean  # the same for every seed by definition, not by luck: no interval
     return f"{mean} ± {percent(found.half, figure.digits)}"
 
 
@@ -67,27 +59,18 @@ def _caption(layout: Layout, context: Context) -> str:
     importance, classifier = (vinet.get(key, "?") for key in ("importance", "classifier"))
     return layout.caption.format(
         data=context.data.get("name", "unnamed data"),
-        network=_NETWORKS.get(network, network),
-        importance=_NETWORKS.get(importance, importance),
-        classifier=_NETWORKS.get(classifier, classifier),
+        network=NETWORKS.get(network, network),
+        importance=NETWORKS.get(importance, importance),
+        classifier=NETWORKS.get(classifier, classifier),
         filled=_FILLS.get(fill, f"filled ({fill})"),
     )
 
 
-def rows_of(run: Run, layout: Layout) -> list[PlanRow]:
-    """The rows of a table in their order, networks by their published names."""
-    found: list[PlanRow] = (
-        run.plan.get("own_rows", {}).get(layout.protocol, [])
-        if layout.own_rows
-        else run.plan.get("rows", [])
-    )
-    return [{**row, "title": _NETWORKS.get(row["title"], row["title"])} for row in found]
-
-
-def _table(layout: Layout, run: Run, figures: Figures) -> Table:
+def _table(layout: Layout, run: Run, figures: Figures, findings: Sequence[Finding]) -> Table:
     rows = rows_of(run, layout)
     shown = _shown(layout, figures, rows)
-    context = Context(run.plan, rows, layout, figures, reasons(figures, rows))
+    uncertainty = Uncertainty(figures, layout, rows)
+    context = Context(run.plan, rows, layout, figures, reasons(figures, rows), uncertainty)
     cells = {row["name"]: tuple(_cell(context, row, f) for f in shown) for row in rows}
     return Table(
         layout.name,
@@ -101,12 +84,13 @@ def _table(layout: Layout, run: Run, figures: Figures) -> Table:
         all_notes(context),
         all_warnings(context),
         layout.first,
+        [f for f in findings if f.protocol in ("", layout.protocol)],
     )
 
 
 def value_shares(run: Run) -> dict[str, list[float]]:
     """By title of a row of the table `destruction`, how its map's values are spread (see BINS)."""
-    figures = Figures(run.records, DESTRUCTION.protocol)
+    figures = Figures(run, DESTRUCTION.protocol)
     bins = [f for f in DESTRUCTION.figures if f.metric.startswith("values_")]
     found = {}
     for row in rows_of(run, DESTRUCTION):
@@ -119,5 +103,25 @@ def value_shares(run: Run) -> dict[str, list[float]]:
 
 def tables(run: Run) -> dict[str, Table]:
     """'table1' (keep-important), 'table2' (occlusion) and so on; without records none."""
-    found = ((layout, Figures(run.records, layout.protocol)) for layout in LAYOUTS)
-    return {layout.name: _table(layout, run, figures) for layout, figures in found if figures}
+    found = ((layout, Figures(run, layout.protocol)) for layout in LAYOUTS)
+    findings = audit(run)
+    return {
+        layout.name: _table(layout, run, figures, findings) for layout, figures in found if figures
+    }
+
+
+def audit_run(folder: Path) -> dict[str, list[Finding]]:
+    """What the audit says of a run, by the data and by table.
+
+    Raises UserError if the folder holds no run, or one without records.
+    """
+    run = read_run(folder)
+    findings = audit(run)
+    titles = {"": "Data"} | {layout.protocol: layout.title for layout in LAYOUTS}
+    found = {
+        title: [f for f in findings if f.protocol == protocol]
+        for protocol, title in titles.items()
+    }
+    if not findings:
+        raise UserError(f"{folder} has no records to audit yet: run it to its end first")
+    return {title: lines for title, lines in found.items() if lines}

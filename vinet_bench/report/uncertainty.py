@@ -1,0 +1,147 @@
+"""How sure the figures of a table are: intervals over patients and seeds, and paired tests."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vinet_bench.report.audit.material import test_patients
+from vinet_bench.report.figures import Figures, PlanRow
+from vinet_bench.report.layout import Figure, Layout
+from vinet_bench.stats import clustered_intervals, holm, paired_permutation, smallest_difference
+
+Scores = NDArray[np.float64]
+Interval = tuple[float, float]
+LEVEL = 0.05
+FROM_VINET, FROM_BEST = "†", "‡"
+_Place = tuple[str, str]  # a row's name and a figure's key
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure's rows against one of them: adjusted p by row, and the smallest difference that
+    could have been shown."""
+
+    against: PlanRow
+    p: Mapping[str, float]
+    smallest: float
+
+
+class Uncertainty:
+    """Of one table; all of it is computed together, when it is first asked for."""
+
+    def __init__(self, figures: Figures, layout: Layout, rows: Sequence[PlanRow]) -> None:
+        self.figures, self.layout, self.rows = figures, layout, rows
+
+    def interval(self, row: PlanRow, figure: Figure) -> Interval | None:
+        """The 95 % interval of a figure, or None without scores of its pictures."""
+        return self._intervals.get((row["name"], figure.key))
+
+    def marks(self, row: PlanRow, figure: Figure) -> str:
+        """Which of VINet and the best method the row differs from."""
+        pairs = zip((FROM_VINET, FROM_BEST), self.comparisons(figure), strict=True)
+        return "".join(
+            mark
+            for mark, found in pairs
+            if found is not None and found.p.get(row["name"], 1.0) < LEVEL
+        )
+
+    def comparisons(self, figure: Figure) -> tuple[Comparison | None, Comparison | None]:
+        """With VINet, and with the best method."""
+        return self._comparisons.get(figure.key, (None, None))
+
+    # -- all at once
+
+    @cached_property
+    def _patients(self) -> NDArray[np.int64] | None:
+        facts = self.figures.run.pictures()
+        return test_patients(facts) if facts else None
+
+    @cached_property
+    def _scores(self) -> dict[_Place, dict[int, Scores]]:
+        """Every figure's scores by seed, where they fit the test part."""
+        if self._patients is None:
+            return {}
+        found = {}
+        for row in self.rows:
+            for figure in self.layout.figures:
+                seeds = self.figures.scores(row, figure)
+                fitting = {s: a for s, a in seeds.items() if a.shape == self._patients.shape}
+                if fitting:
+                    found[row["name"], figure.key] = fitting
+        return found
+
+    @cached_property
+    def _intervals(self) -> dict[_Place, Interval]:
+        found: dict[_Place, Interval] = {}
+        for places, stack in _alike(self._scores.items()):
+            made = clustered_intervals(stack, self._known_patients)
+            ends = zip(made.low.tolist(), made.high.tolist(), strict=True)
+            found |= dict(zip(places, ends, strict=True))
+        return found
+
+    @property
+    def _known_patients(self) -> NDArray[np.int64]:
+        if self._patients is None:
+            raise ValueError("there are no scores without patients")
+        return self._patients
+
+    @cached_property
+    def _comparisons(self) -> dict[str, tuple[Comparison | None, Comparison | None]]:
+        tested = [figure for figure in self.layout.figures if figure.better]
+        return {
+            f.key: (self._against(self._vinet(), f), self._against(self._best(f), f))
+            for f in tested
+        }
+
+    def _vinet(self) -> PlanRow | None:
+        return next((row for row in self.rows if row["name"] == "vinet"), None)
+
+    def _best(self, figure: Figure) -> PlanRow | None:
+        """The method, not a control, with the best figure."""
+        sign = 1 if figure.better == "high" else -1
+        means = [(self.figures.mean(r, figure), r) for r in self.rows if r["kind"] == "method"]
+        known = [(sign * mean, row) for mean, row in means if mean is not None]
+        return max(known, key=lambda pair: pair[0])[1] if known else None
+
+    def _against(self, base: PlanRow | None, figure: Figure) -> Comparison | None:
+        own = self._scores.get((base["name"], figure.key), {}) if base else {}
+        if base is None or not own:
+            return None
+        differences = {}
+        for row in self.rows:
+            if row["name"] == base["name"] or row["kind"] not in figure.kinds - {"reference"}:
+                continue
+            theirs = self._scores.get((row["name"], figure.key), {})
+            common = {seed: theirs[seed] - own[seed] for seed in own.keys() & theirs.keys()}
+            if common:
+                differences[row["name"], figure.key] = dict(sorted(common.items()))
+        return self._tested(base, differences)
+
+    def _tested(
+        self, base: PlanRow, differences: dict[_Place, dict[int, Scores]]
+    ) -> Comparison | None:
+        p: dict[str, float] = {}
+        smallest: list[float] = []
+        for places, stack in _alike(differences.items()):
+            found = paired_permutation(stack, self._known_patients)
+            p |= {name: float(value) for (name, _), value in zip(places, found, strict=True)}
+            smallest += smallest_difference(stack, self._known_patients).tolist()
+        if not p:
+            return None
+        adjusted = dict(zip(p, holm(np.array(list(p.values()))).tolist(), strict=True))
+        return Comparison(base, adjusted, float(np.median(smallest)))
+
+
+def _alike(
+    scores: Iterable[tuple[_Place, dict[int, Scores]]],
+) -> Iterable[tuple[list[_Place], Scores]]:
+    """Scores of as many seeds in one array, (M, S, N): one computation serves them all."""
+    groups: dict[int, list[tuple[_Place, Scores]]] = defaultdict(list)
+    for place, seeds in scores:
+        groups[len(seeds)].append((place, np.stack(list(seeds.values()))))
+    for group in groups.values():
+        yield [place for place, _ in group], np.stack([stack for _, stack in group])
