@@ -1,7 +1,125 @@
-"""The uncertainty of a figure: pure functions, arrays in, intervals out."""
+"""How sure a figure is: pure functions, arrays in, intervals and p-values out.
+
+Pictures of one patient are alike, so patients are drawn, swapped and counted, never pictures
+(Field and Welsh 2007). docs/statistics.md says how the methods were chosen, and how well they hold.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from vinet_bench.bootstrap import pivots
+from vinet_bench.clusters import (
+    Clusters,
+    Floats,
+    clustered,
+    divide,
+    effective_patients,
+    influence,
+    patient_variance,
+    seed_variance,
+)
+
+FEW = 8  # with fewer patients there are too few different resamples for an end at 2.5 %
+CHUNK = 1000  # sign flips at a time
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """A mean for each row and the ends of its interval. (M,) each."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Kendall's tau-b of two rankings, its two-sided p-value, and how many rows it is over."""
+
+    tau: float
+    p: float
+    n: int
+
+
+# ---- intervals
+
+
+def clustered_intervals(
+    scores: ArrayLike,
+    patients: ArrayLike,
+    classes: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 10_000,
+    level: float = 0.95,
+) -> Intervals:
+    """Each row's mean over pictures and seeds, and its interval for other patients and seeds.
+
+    scores (M, S, N) or (M, N), NaN where a picture has none; patients (N,) -> (M,) each. With
+    classes (N,) the mean is over each class's own mean: of hits, the balanced accuracy. With one
+    seed the interval is for other patients and the same trained networks. The ends are NaN with
+    fewer than two patients. Raises ValueError for other shapes and infinite scores.
+    """
+    clusters = clustered(scores, patients, classes)
+    mean = clusters.pooled.means()[:, 0]
+    rng, other = np.random.default_rng(seed).spawn(2)
+    low, high = _deviations(clusters, pivots(clusters, resamples, rng), (1 + level) / 2, other)
+    # A mean is never beyond its scores; nor is it left out where all pivots have one sign.
+    values = np.asarray(scores, dtype=np.float64).reshape(len(mean), -1)
+    least, most = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
+    low, high = np.maximum(mean - np.maximum(high, 0), least), mean - np.minimum(low, 0)
+    return Intervals(np.clip(mean, least, most), low, np.minimum(high, most))
+
+
+def _deviations(
+    clusters: Clusters, drawn: Floats, tail: float, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """The ends of what a mean may be off by, over patients and seeds. drawn (R, M) -> (M,), (M,).
+
+    The middle of two ways to add the seeds to the patients: Behrens and Fisher's is too wide and
+    Satterthwaite's degrees of freedom are too narrow (docs/statistics.md). Both are the patients'
+    pivots alone where there is one seed.
+    """
+    seeds = seed_variance(clusters)
+    patients = np.maximum(patient_variance(clusters) - seeds.interaction, 0)
+    df, seed_df = np.maximum(effective_patients(clusters) - 1, 1), np.maximum(seeds.seeds - 1, 1)
+    whole = patients + seeds.between
+    squares = patients**2 / df + seeds.between**2 / seed_df
+    pooled_df = np.where(squares > 0, divide(whole**2, squares), df)
+    z = stats.norm.ppf(tail)
+    unit = _unit_pivots(clusters, drawn, tail, rng) * np.sqrt(patients)
+    levels = rng.permutation((np.arange(len(drawn)) + 0.5) / len(drawn))
+    seed_t, seed_z = _student(levels, seed_df), stats.norm.ppf(levels)[:, None]
+    between = np.sqrt(seeds.between)
+    wide = _ends(unit * stats.t.ppf(tail, df) + between * seed_t, tail)
+    narrow = _ends(unit * z + between * seed_z, tail) * stats.t.ppf(tail, pooled_df) / z
+    low, high = (wide + narrow) / 2
+    return low, high
+
+
+def _unit_pivots(
+    clusters: Clusters, drawn: Floats, tail: float, rng: np.random.Generator
+) -> Floats:
+    """Pivots in units of Student's quantile, and Student's own for few patients. (R, M)."""
+    levels = rng.permutation((np.arange(len(drawn)) + 0.5) / len(drawn))
+    df = np.maximum(clusters.patients - 1, 1)
+    chosen = np.where(clusters.patients < FEW, _student(levels, df), drawn)
+    return chosen / stats.t.ppf(tail, df)
+
+
+def _student(levels: Floats, df: NDArray[np.int64]) -> Floats:
+    """Student's quantiles. (R,), (M,) -> (R, M)."""
+    different, index = np.unique(df, return_inverse=True)
+    quantiles: Floats = stats.t.ppf(levels[:, None], different)[:, index]
+    return quantiles
+
+
+def _ends(deviations: Floats, tail: float) -> Floats:
+    """(R, M) -> (2, M)."""
+    return np.quantile(deviations, [1 - tail, tail], axis=0)
 
 
 def patient_bootstrap(
@@ -25,3 +143,104 @@ def patient_bootstrap(
     means = (draws @ sums) / (draws @ sizes)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+# ---- tests
+
+
+def paired_permutation(
+    differences: ArrayLike,
+    patients: ArrayLike,
+    classes: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> Floats:
+    """Two-sided p-values of mean differences, whole patients' signs flipped together.
+
+    differences (M, S, N) or (M, N) of a row minus the reference, NaN where either has no score;
+    patients (N,), classes (N,) as above -> (M,). All 2^P flips where that is no more than
+    `resamples`, else p = (1 + extreme) / (1 + resamples) (Winkler et al. 2014, whole-block sign
+    flips; Good 2005). The networks stay as they are: seeds are not drawn. NaN without scores.
+    """
+    pooled = clustered(differences, patients, classes).pooled
+    parts = _parts(pooled)
+    observed = np.abs(parts.sum(axis=1))
+    least = observed - 1e-9 * np.abs(parts).sum(axis=1)  # a tie stays a tie after rounding
+    patient_count = parts.shape[1]
+    exact = 2**patient_count <= resamples
+    flips = _all_flips(patient_count) if exact else _flips(patient_count, resamples, seed)
+    extreme = np.sum([(np.abs(f @ parts.T) >= least).sum(axis=0) for f in flips], axis=0)
+    p = extreme / 2**patient_count if exact else (1 + extreme) / (1 + resamples)
+    return np.where(pooled.patients > 0, p, np.nan)
+
+
+def _parts(pooled: Clusters) -> Floats:
+    """What each patient adds to a row's mean. (M, P)."""
+    weights = divide(pooled.class_shares(), pooled.counts.sum(axis=2))[:, 0, None]
+    parts: Floats = (pooled.sums[:, 0] * weights).sum(axis=-1)
+    return parts
+
+
+def _all_flips(patients: int) -> list[Floats]:
+    """Every row of signs once. [(2^P, P)]."""
+    bits = np.arange(2**patients)[:, None] >> np.arange(patients) & 1
+    return [1.0 - 2.0 * bits]
+
+
+def _flips(patients: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Random rows of signs. Yields (r, P)."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, CHUNK):
+        rows = min(CHUNK, resamples - start)
+        yield 1.0 - 2.0 * rng.integers(0, 2, size=(rows, patients), dtype=np.int8)
+
+
+def holm(p: ArrayLike) -> Floats:
+    """Holm's (1979) adjusted p-values over all tests made; NaN, no test, stays NaN. (M,) -> (M,).
+
+    >>> holm([0.01, np.nan, 0.04, 0.03]).round(2).tolist()
+    [0.03, nan, 0.06, 0.06]
+    """
+    from statsmodels.stats.multitest import multipletests  # 0.9 s to import
+
+    adjusted = np.array(p, dtype=np.float64)
+    made = ~np.isnan(adjusted)
+    if made.any():
+        adjusted[made] = multipletests(adjusted[made], method="holm")[1]
+    return adjusted
+
+
+def smallest_difference(
+    differences: ArrayLike,
+    patients: ArrayLike,
+    classes: ArrayLike | None = None,
+    power: float = 0.8,
+    level: float = 0.05,
+) -> Floats:
+    """The smallest true mean difference that a test at `level` finds with probability `power`.
+
+    Arguments as paired_permutation -> (M,): (t(1 - level / 2) + t(power)) times the patients'
+    standard error (Cohen 1988, Sec. 2.4), at the effective number of patients less one. NaN with
+    fewer than two patients.
+    """
+    clusters = clustered(differences, patients, classes)
+    df = np.maximum(effective_patients(clusters) - 1, 1)
+    quantiles = stats.t.ppf(1 - level / 2, df) + stats.t.ppf(power, df)
+    found: Floats = quantiles * np.sqrt(patient_variance(clusters))
+    return found
+
+
+def ranking_agreement(a: ArrayLike, b: ArrayLike) -> Agreement:
+    """Kendall's tau-b (1945) between two columns of figures, rows with a NaN left out. (M,), (M,).
+
+    tau and p are NaN where fewer than two rows are left or a column is constant.
+
+    >>> ranking_agreement([0.9, 0.8, 0.7, np.nan], [0.6, 0.5, 0.1, 0.3]).tau
+    1.0
+    """
+    pairs = np.stack([np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)])
+    pairs = pairs[:, ~np.isnan(pairs).any(axis=0)]
+    if pairs.shape[1] < 2:
+        return Agreement(np.nan, np.nan, pairs.shape[1])
+    outcome = stats.kendalltau(*pairs, variant="b")
+    return Agreement(float(outcome.statistic), float(outcome.pvalue), pairs.shape[1])
