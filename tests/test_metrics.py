@@ -4,12 +4,10 @@ import doctest
 
 import numpy as np
 import pytest
-import scipy.stats
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from vinet_bench import metrics
-from vinet_bench.stats import patient_bootstrap
 
 
 def predictions(
@@ -85,54 +83,3 @@ def test_a_mask_that_is_the_evidence_is_perfect() -> None:
     assert metrics.evidence_recall(evidence, evidence).tolist() == [1.0, 1.0]
     assert metrics.evidence_precision(evidence, evidence).tolist() == [1.0, 1.0]
     assert metrics.evidence_recall(~evidence, evidence).tolist() == [0.0, 0.0]
-
-
-# -- intervals
-
-
-def test_with_one_slice_each_it_is_the_common_bootstrap() -> None:
-    scores = np.random.default_rng(0).gamma(2.0, size=80)
-    patients = np.arange(80).astype(np.str_)
-    ours = patient_bootstrap(scores, patients, resamples=20_000)
-    theirs = scipy.stats.bootstrap(
-        (scores,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1)
-    ).confidence_interval
-    # The spread of the mean is 0.16, that of an interval's end under resampling below 0.004.
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.015)
-
-
-def test_the_level_is_the_share_inside() -> None:
-    scores = np.random.default_rng(0).random(50)
-    patients = np.arange(50).astype(np.str_)
-    low, high = patient_bootstrap(scores, patients, level=0.5)
-    lower, higher = patient_bootstrap(scores, patients, level=0.99)
-    assert lower < low < scores.mean() < high < higher
-
-
-def test_copies_of_a_slice_add_nothing() -> None:
-    scores = np.random.default_rng(0).random(40)
-    patients = np.arange(40).astype(np.str_)
-    once = patient_bootstrap(scores, patients)
-    copied = np.repeat(scores, 9), np.repeat(patients, 9)
-    assert patient_bootstrap(*copied) == pytest.approx(once)
-    # Slices drawn one by one promise an interval of a third of the width.
-    low, high = patient_bootstrap(copied[0], np.arange(360).astype(np.str_))
-    assert (once[1] - once[0]) / (high - low) == pytest.approx(3, rel=0.1)
-
-
-def test_patients_of_many_slices_weigh_more() -> None:
-    scores = np.array([1.0] * 6 + [0.0] * 2)
-    patients = np.array(["a"] * 6 + ["b"] * 2)
-    # Two patients: aa, ab or bb are drawn, with means 1, 6/8 and 0.
-    assert patient_bootstrap(scores, patients, level=0.999) == (0.0, 1.0)
-    assert patient_bootstrap(scores, patients, level=0.2) == (0.75, 0.75)
-
-
-def test_the_seed_determines_the_interval_and_the_order_does_not_matter() -> None:
-    rng = np.random.default_rng(0)
-    scores, patients = rng.random(60), rng.integers(0, 20, 60).astype(np.str_)
-    order = rng.permutation(60)
-    first = patient_bootstrap(scores, patients, seed=3)
-    assert patient_bootstrap(scores, patients, seed=3) == first
-    assert patient_bootstrap(scores[order], patients[order], seed=3) == pytest.approx(first)
-    assert patient_bootstrap(scores, patients, seed=4) != first

@@ -23,7 +23,7 @@ def balanced_hits(probabilities: Floats, labels: Labels) -> Floats:
     """Hits weighted so that their mean is the balanced accuracy: that of the classes' own
     accuracies, over the classes present. (N, K), (N,) -> (N,).
 
-    >>> balanced_hits(np.array([[1, 0], [1, 0], [1, 0], [1, 0]]), np.array([0, 0, 0, 1])).mean()
+    >>> float(balanced_hits(np.array([[1, 0]] * 4), np.array([0, 0, 0, 1])).mean())
     0.5
     """
     _, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)

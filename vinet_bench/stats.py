@@ -18,7 +18,6 @@ from vinet_bench.clusters import (
     clustered,
     divide,
     effective_patients,
-    influence,
     patient_variance,
     seed_variance,
 )
@@ -120,29 +119,6 @@ def _student(levels: Floats, df: NDArray[np.int64]) -> Floats:
 def _ends(deviations: Floats, tail: float) -> Floats:
     """(R, M) -> (2, M)."""
     return np.quantile(deviations, [1 - tail, tail], axis=0)
-
-
-def patient_bootstrap(
-    scores: NDArray[np.floating],
-    patients: NDArray[np.str_],
-    seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """The percentile interval of a mean when whole patients are drawn, not slices.
-
-    scores (N,), patients (N,) -> (low, high). Slices of one patient are alike, so that drawing
-    slices would promise too narrow an interval (Field and Welsh 2007, cluster bootstrap).
-    """
-    _, cluster = np.unique(patients, return_inverse=True)
-    sums = np.bincount(cluster, weights=scores)
-    sizes = np.bincount(cluster)
-    draws = np.random.default_rng(seed).multinomial(
-        len(sums), np.full(len(sums), 1 / len(sums)), size=resamples
-    )
-    means = (draws @ sums) / (draws @ sizes)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 # ---- tests

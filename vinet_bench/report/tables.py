@@ -14,6 +14,7 @@ from vinet_bench.report.table import ABSENT, Column, Row, Table
 from vinet_bench.report.uncertainty import Uncertainty
 from vinet_bench.store import Run, read_run
 
+INTERVAL_DIGITS = 1  # an end is never surer than that
 _FILLS = {"zero": "set to zero"}
 
 
@@ -37,7 +38,7 @@ def _cell(context: Context, row: PlanRow, figure: Figure) -> str:
     mean = percent(found.mean, figure.digits)
     interval = context.uncertainty.interval(row, figure) if figure.interval else None
     if interval is not None:
-        ends = ", ".join(percent(end, figure.digits) for end in interval)
+        ends = ", ".join(percent(end, INTERVAL_DIGITS) for end in interval)
         return f"{mean} [{ends}]{context.uncertainty.marks(row, figure)}"
     if found.half is None or (row["kind"] == "reference" and len(set(values)) == 1):
         return mean  # the same for every seed by definition, not by luck: no interval
@@ -119,8 +120,7 @@ def audit_run(folder: Path) -> dict[str, list[Finding]]:
     findings = audit(run)
     titles = {"": "Data"} | {layout.protocol: layout.title for layout in LAYOUTS}
     found = {
-        title: [f for f in findings if f.protocol == protocol]
-        for protocol, title in titles.items()
+        title: [f for f in findings if f.protocol == protocol] for protocol, title in titles.items()
     }
     if not findings:
         raise UserError(f"{folder} has no records to audit yet: run it to its end first")

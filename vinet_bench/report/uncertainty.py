@@ -132,8 +132,8 @@ class Uncertainty:
             smallest += smallest_difference(stack, self._known_patients).tolist()
         if not p:
             return None
-        adjusted = dict(zip(p, holm(np.array(list(p.values()))).tolist(), strict=True))
-        return Comparison(base, adjusted, float(np.median(smallest)))
+        adjusted = dict(zip(p, holm(list(p.values())).tolist(), strict=True))
+        return Comparison(base, adjusted, float(np.nanmedian(smallest)))
 
 
 def _alike(

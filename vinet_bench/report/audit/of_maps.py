@@ -54,18 +54,22 @@ def _read(material: Material, row: PlanRow, readers: tuple[str, ...]) -> Hits:
     return max((material.scores(row, reader, "masks") for reader in readers), key=_mean)
 
 
-def _majority_hits(material: Material) -> Hits:
-    rows = material.called("majority")
+def _hits(material: Material, name: str) -> Hits:
+    rows = material.called(name)
     return material.scores(rows[0], "accuracy") if rows else {}
 
 
 def _yardstick(material: Material, readers: tuple[str, ...]) -> tuple[str, Hits]:
     """The outline's masks tell what the evidence's shape must tell; without one, the majority."""
+    return _outline(material, readers) or ("the majority", _hits(material, "majority"))
+
+
+def _outline(material: Material, readers: tuple[str, ...]) -> tuple[str, Hits] | None:
     for row in material.of_kind("oracle"):
         hits = _read(material, row, readers)
         if hits:
             return f"{row['title']}'s masks", hits
-    return "the majority", _majority_hits(material)
+    return None
 
 
 def _pairs(ones: Hits, others: Hits) -> tuple[Scores, Scores]:
@@ -95,7 +99,7 @@ def _reading(
 
 
 def _adjusted(readings: list[_Reading]) -> list[_Reading]:
-    adjusted = holm(np.array([r.p for r in readings])) if readings else []
+    adjusted = holm([r.p for r in readings])
     return [replace(r, p=float(p)) for r, p in zip(readings, adjusted, strict=True)]
 
 
@@ -167,27 +171,23 @@ def _area(material: Material) -> Iterator[Finding]:
 
 def _label(material: Material) -> Iterator[Finding]:
     """A map is made for the network's prediction: where that is wrong, who told it the label?"""
-    honest: list[Hits] = [material.scores(r, "accuracy") for r in material.called("original")]
-    honest += [_read(material, row, READERS) for row in material.of_kind("oracle")]
+    # Without an outline: what a network reads off whole pictures.
+    whose, honest = _outline(material, READERS) or ("Original", _hits(material, "original"))
     readings = []
     for row in material.of_kind("method"):
         right = material.scores(row, "explained_accuracy")
-        if not right or not honest:
-            continue
-        wrong = 1 - next(iter(right.values()))
-        hits = _read(material, row, READERS)
-        found = [_reading(material, row, hits, yardstick, wrong) for yardstick in honest]
-        known = [reading for reading in found if reading is not None]
-        if known:  # against the one that knows most there
-            readings.append(min(known, key=lambda r: r.accuracy - r.yardstick))
-    if not readings:
+        if right:
+            wrong = 1 - next(iter(right.values()))
+            readings.append(_reading(material, row, _read(material, row, READERS), honest, wrong))
+    known = [reading for reading in readings if reading is not None]
+    if not known:
         return
-    bad = [r for r in _adjusted(readings) if r.leads(KNOWS)]
-    told = [(r.title, f"{percent(r.accuracy)} (honest: {percent(r.yardstick)})") for r in bad]
-    most = max(readings, key=lambda r: r.accuracy)
+    bad = [r for r in _adjusted(known) if r.leads(KNOWS)]
+    told = [(r.title, f"{percent(r.accuracy)} ({whose}: {percent(r.yardstick)})") for r in bad]
+    most = max(known, key=lambda r: r.accuracy)
     good = (
-        "where the explained network is wrong, no method's masks tell the label better than the"
-        f" pictures or the outline do (at most {percent(most.accuracy)}, {most.title})"
+        "where the explained network is wrong, no method's masks tell the label much better than"
+        f" {whose} (at most {percent(most.accuracy)}, {most.title})"
     )
     reason = (
         f"where the explained network is wrong, masks tell the right label: {listed(told)};"

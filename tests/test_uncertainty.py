@@ -1,0 +1,118 @@
+"""Intervals and marks in the tables come from the scores of the pictures, by patient."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.test_report import ROWS, a_plan, cells, noted
+from vinet_bench.data.dataset import SliceDataset
+from vinet_bench.data.facts import picture_facts
+from vinet_bench.data.splits import Split
+from vinet_bench.records import Cell, Record, key_of
+from vinet_bench.report import tables, write_report
+from vinet_bench.stats import clustered_intervals, holm, paired_permutation
+from vinet_bench.store import Store, read_run
+
+N, EACH = 300, 3  # test pictures; of each patient
+PATIENTS = np.repeat(np.arange(N // EACH), EACH)
+LRP = {"name": "lrp", "title": "LRP", "kind": "method"}
+Hits = NDArray[np.float64]
+
+
+def hits(share: float, seed: int) -> Hits:
+    """Patients that are right in all their pictures or in none."""
+    return np.repeat(np.random.default_rng(seed).random(N // EACH) < share, EACH).astype(float)
+
+
+def data() -> SliceDataset:
+    """The test pictures, and one more each to train and to validate."""
+    images = np.random.default_rng(0).integers(0, 255, (N + 2, 16, 16)).astype(np.uint8)
+    patients = np.array([f"P{i:03}" for i in [*PATIENTS, N, N + 1]])
+    ids = np.arange(N + 2).astype(np.str_)
+    return SliceDataset("noise", images, np.arange(N + 2) % 5, patients, ids, tuple("12345"))
+
+
+def split() -> Split:
+    return Split(np.array([N]), np.array([N + 1]), np.arange(N))
+
+
+def a_run(folder: Path, found: dict[tuple[str, int], Hits], patients: bool = True) -> Path:
+    """Table I with the hits of each row and seed, and the patients behind them."""
+    store = Store(folder)
+    plan = a_plan(rows=[*ROWS, LRP], seeds=sorted({seed for _, seed in found}))
+    if patients:
+        store.save("pictures", "facts", picture_facts(data(), split()))
+        plan["data"]["pictures"] = "facts"
+    store.start("plan", plan, now=1.0)
+    for (name, seed), own in found.items():
+        cell = Cell("keep-important", name, seed)
+        store.add("plan", key_of(vars(cell)), cell, [Record(cell, "accuracy", own.mean(), N)])
+        store.save("scores", key_of(vars(cell)), {"accuracy": own.astype(np.float32)})
+    store.close()
+    return folder
+
+
+def table(folder: Path) -> Any:
+    return tables(read_run(folder))["table1"]
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> tuple[Path, dict[tuple[str, int], Hits]]:
+    good = hits(0.8, 0)
+    also = good.copy()
+    also[:EACH] = 1 - also[:EACH]
+    found = {("vinet", 0): good, ("cam", 0): hits(0.3, 1), ("lrp", 0): also}
+    return a_run(tmp_path / "run", found), found
+
+
+def test_the_interval_is_that_of_whole_patients(three: Any) -> None:
+    folder, found = three
+    made = clustered_intervals(np.stack(list(found.values()))[:, None], PATIENTS)
+    for place, name in enumerate(("vinet", "cam", "lrp")):
+        low, high = 100 * made.low[place], 100 * made.high[place]
+        assert f" [{low:.1f}, {high:.1f}]" in cells(table(folder), name)["accuracy"]
+
+
+def test_marks_say_what_differs_from_vinet_and_from_the_best(three: Any) -> None:
+    folder, found = three
+    best = max(found, key=lambda place: found[place].mean())[0]
+    assert cells(table(folder), "cam")["accuracy"].endswith("]†‡")
+    for name in ("vinet", "lrp"):  # one patient of a hundred apart
+        assert cells(table(folder), name)["accuracy"].endswith("]")
+    title = {"vinet": "VINet", "lrp": "LRP"}[best]
+    assert f"‡ from {title}" in noted(table(folder), "Accuracy differs:")
+
+
+def test_the_csv_file_has_the_adjusted_p(three: Any) -> None:
+    folder, found = three
+    write_report(folder)
+    with (folder / "table1.csv").open(encoding="utf-8") as file:
+        lines = {line["method"]: line for line in csv.DictReader(file)}
+    apart = [found[name, 0] - found["vinet", 0] for name in ("cam", "lrp")]
+    p = holm(paired_permutation(np.stack(apart)[:, None], PATIENTS))
+    assert float(lines["cam"]["accuracy_p_vinet"]) == pytest.approx(p[0], abs=1e-6)
+    assert float(lines["lrp"]["accuracy_p_vinet"]) == pytest.approx(p[1], abs=1e-6)
+    assert lines["vinet"]["accuracy_p_vinet"] == ""
+    assert float(lines["cam"]["accuracy_low"]) < found["cam", 0].mean()
+
+
+def test_seeds_widen_the_interval(tmp_path: Path) -> None:
+    alike = {("vinet", seed): hits(0.8, 0) for seed in range(3)}
+    apart = {("vinet", seed): hits(0.6 + 0.1 * seed, 0) for seed in range(3)}
+
+    def width(folder: Path) -> float:
+        low, high = cells(table(folder), "vinet")["accuracy"].split("[")[1].rstrip("]").split(", ")
+        return float(high) - float(low)
+
+    narrow, wide = (width(a_run(tmp_path / n, f)) for n, f in (("a", alike), ("b", apart)))
+    assert wide > 1.2 * narrow
+
+
+def test_without_patients_there_is_no_interval(tmp_path: Path) -> None:
+    found = {("vinet", 0): hits(0.8, 0)}
+    folder = a_run(tmp_path, found, patients=False)
+    assert cells(table(folder), "vinet")["accuracy"] == f"{100 * found['vinet', 0].mean():.2f}"
