@@ -10,6 +10,7 @@ from vinet_bench.records import Cell, Record
 
 if TYPE_CHECKING:
     from vinet_bench.plan import Plan
+    from vinet_bench.report.layout import Layout
     from vinet_bench.workshop import Workshop
 
 
@@ -66,6 +67,14 @@ class OwnRows(Protocol):
     def rows(self, plan: "Plan") -> Sequence[TableRow]:
         """The rows of the plan's table, in order."""
         ...
+
+
+@runtime_checkable
+class OwnTable(Protocol):
+    """A protocol that brings its table's layout along (see report.layout): its figures' metrics
+    are those of its records. The report is made from a run alone, so the plan keeps it."""
+
+    layout: "Layout"
 
 
 ProtocolFactory = Callable[[], EvalProtocol]

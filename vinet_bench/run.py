@@ -24,7 +24,7 @@ from vinet_bench.networks import CLASSIFIERS, check_classifier, check_importance
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
 from vinet_bench.progress import Progress, Silent
-from vinet_bench.protocols import EvalProtocol, OwnRows, protocol
+from vinet_bench.protocols import EvalProtocol, OwnRows, OwnTable, protocol
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.settings import VINetTraining
 from vinet_bench.store import Store
@@ -138,15 +138,18 @@ def _told(plan: Plan, chosen: Sequence[EvalProtocol]) -> Plan:
 def _by_protocol(
     plan: Plan, chosen: Sequence[EvalProtocol], earlier: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Each protocol's seeds and own rows, with those that the same tables hold already."""
+    """Each protocol's seeds, own rows and layout, with those that the same tables hold already."""
     seeds = dict(earlier.get("protocol_seeds", {}))
     rows = dict(earlier.get("own_rows", {}))
+    layouts = dict(earlier.get("layouts", {}))
     for how in chosen:
         name = how.info.name
         seeds[name] = sorted({*seeds.get(name, ()), *plan.seeds})
         if isinstance(how, OwnRows):
             rows[name] = _own_rows(plan, how, rows.get(name, []))
-    return {"protocol_seeds": seeds, "own_rows": rows}
+        if isinstance(how, OwnTable):
+            layouts[name] = how.layout.stored()
+    return {"protocol_seeds": seeds, "own_rows": rows, "layouts": layouts}
 
 
 def _own_rows(plan: Plan, how: OwnRows, earlier: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -1,6 +1,8 @@
 """What stands in the tables: each column, and where its figures are in the records."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 MASKED = frozenset({"method", "control", "oracle"})
 ANY = MASKED | {"reference"}
@@ -11,7 +13,8 @@ class Figure:
     """One figure of a row. Without a heading it stands in the CSV file alone.
 
     kinds: the rows that ought to have it; core: printed even if no row has it; interval: printed
-    with its 95 % interval; better: 'high' or 'low' where rows are tested against each other.
+    with its 95 % interval; better: 'high' or 'low' where rows are tested against each other;
+    percent: a share, printed in percent.
     """
 
     key: str
@@ -24,6 +27,12 @@ class Figure:
     core: bool = False
     kinds: frozenset[str] = ANY
     better: str = ""
+    percent: bool = True
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """What `asdict` and JSON made of one."""
+        return cls(**{**stored, "kinds": frozenset(stored["kinds"])})
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,16 @@ class Layout:
     figures: tuple[Figure, ...]
     first: str = "Method"
     own_rows: bool = False
+
+    def stored(self) -> dict[str, Any]:
+        """As a plan keeps it (JSON)."""
+        figures = [{**vars(f), "kinds": sorted(f.kinds)} for f in self.figures]
+        return {**vars(self), "figures": figures}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """What `stored` made of one."""
+        return cls(**{**stored, "figures": tuple(map(Figure.of, stored["figures"]))})
 
 
 def _second(key: str, heading: str, trained_on: str) -> tuple[Figure, Figure]:
@@ -186,4 +205,11 @@ DESTRUCTION = Layout(
     own_rows=True,
 )
 
-LAYOUTS = (KEEP, OCCLUSION, IMPORTANCE, CLASSIFIERS, DESTRUCTION)
+_BUILT_IN = (KEEP, OCCLUSION, IMPORTANCE, CLASSIFIERS, DESTRUCTION)
+
+
+def layouts_of(plan: Mapping[str, Any]) -> tuple[Layout, ...]:
+    """The tables of the paper's protocols, then those that other protocols brought along."""
+    brought = [Layout.of(stored) for stored in plan.get("layouts", {}).values()]
+    known = {layout.protocol for layout in brought}
+    return (*(layout for layout in _BUILT_IN if layout.protocol not in known), *brought)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from vinet_bench.report import paper
 from vinet_bench.report.figures import Figures, PlanRow, estimate
-from vinet_bench.report.layout import LAYOUTS, Figure, Layout
+from vinet_bench.report.layout import Figure, Layout
 from vinet_bench.report.rows import rows_of
 from vinet_bench.report.table import Table
 from vinet_bench.report.uncertainty import Uncertainty
@@ -103,9 +103,8 @@ def _halves(heading: str) -> tuple[str, str]:
 
 def to_tex(table: Table) -> str:
     """A table environment with booktabs, to be read by \\input."""
-    label = {layout.name: layout.protocol for layout in LAYOUTS}[table.name]
     template = _environment("tex").get_template("table.tex")
-    return template.render(table=table, heads=_heads(table), label=label)
+    return template.render(table=table, heads=_heads(table))
 
 
 def _grid(lines: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -176,7 +175,7 @@ def to_csv(run: Run, table: Table) -> str:
     """One line a row, shares (not percent), means over seeds. _ci: half width of the t interval
     over seeds; _low, _high: 95 % interval over patients and seeds; _p_vinet, _p_best: adjusted p
     of the difference."""
-    layout = next(layout for layout in LAYOUTS if layout.name == table.name)
+    layout = table.layout
     rows = rows_of(run, layout)
     uncertainty = Uncertainty(Figures(run, layout.protocol), layout, rows)
     keys = [column for figure in layout.figures for column in _columns(figure)]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from vinet_bench.report.audit.finding import Finding
+from vinet_bench.report.layout import Layout
 
 ABSENT = "–"
 _BLOCKS = {"reference": "References", "method": "Methods"}
@@ -33,15 +34,26 @@ class Row:
 class Table:
     """A table as it is printed: unescaped text throughout."""
 
-    name: str
-    title: str
+    layout: Layout
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    first: str = "Method"
     audit: list[Finding] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.layout.name
+
+    @property
+    def title(self) -> str:
+        return self.layout.title
+
+    @property
+    def first(self) -> str:
+        """The heading over the rows."""
+        return self.layout.first
 
     def blocks(self) -> list[tuple[str, list[Row]]]:
         """The rows between two rules, with the block's heading."""

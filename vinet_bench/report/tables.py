@@ -7,24 +7,24 @@ from pathlib import Path
 from vinet_bench.errors import UserError
 from vinet_bench.report.audit import Finding, audit
 from vinet_bench.report.figures import Figures, PlanRow, estimate
-from vinet_bench.report.layout import DESTRUCTION, LAYOUTS, Figure, Layout
+from vinet_bench.report.layout import DESTRUCTION, Figure, Layout, layouts_of
 from vinet_bench.report.notes import Context, all_notes, all_warnings, reasons
 from vinet_bench.report.rows import NETWORKS, rows_of
 from vinet_bench.report.table import ABSENT, Column, Row, Table
 from vinet_bench.report.uncertainty import Uncertainty
 from vinet_bench.store import Run, read_run
 
-INTERVAL_DIGITS = 1  # an end is never surer than that
+INTERVAL_DIGITS = 1  # of a percentage: its ends are never surer than that
 _FILLS = {"zero": "set to zero"}
 
 
-def percent(share: float, digits: int) -> str:
-    """A share in percent; halves go to the even digit, so S and 1 - S add up to 100.
+def rounded(value: float, digits: int) -> str:
+    """Halves go to the even digit, so that S and 100 - S add up to 100.
 
-    >>> percent(0.02375, 2), percent(1 - 0.02375, 2)
+    >>> rounded(2.375, 2), rounded(97.625, 2)
     ('2.38', '97.62')
     """
-    exact = Decimal(f"{100 * share:.9f}")
+    exact = Decimal(f"{value:.9f}")
     return str(exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN) + 0)
 
 
@@ -34,15 +34,16 @@ def _cell(context: Context, row: PlanRow, figure: Figure) -> str:
     if not values:
         failed = figures.failures(row, figure)
         return f"failed ({context.reasons[failed[0].reason]})" if failed else ABSENT
-    found = estimate(values)
-    mean = percent(found.mean, figure.digits)
+    found, scale = estimate(values), 100 if figure.percent else 1
+    mean = rounded(scale * found.mean, figure.digits)
     interval = context.uncertainty.interval(row, figure) if figure.interval else None
     if interval is not None:
-        ends = ", ".join(percent(end, INTERVAL_DIGITS) for end in interval)
+        digits = INTERVAL_DIGITS if figure.percent else figure.digits
+        ends = ", ".join(rounded(scale * end, digits) for end in interval)
         return f"{mean} [{ends}]{context.uncertainty.marks(row, figure)}"
     if found.half is None or (row["kind"] == "reference" and len(set(values)) == 1):
         return mean  # the same for every seed by definition, not by luck: no interval
-    return f"{mean} ± {percent(found.half, figure.digits)}"
+    return f"{mean} ± {rounded(scale * found.half, figure.digits)}"
 
 
 def _shown(layout: Layout, figures: Figures, rows: Sequence[PlanRow]) -> list[Figure]:
@@ -74,8 +75,7 @@ def _table(layout: Layout, run: Run, figures: Figures, findings: Sequence[Findin
     context = Context(run.plan, rows, layout, figures, reasons(figures, rows), uncertainty)
     cells = {row["name"]: tuple(_cell(context, row, f) for f in shown) for row in rows}
     return Table(
-        layout.name,
-        layout.title,
+        layout,
         _caption(layout, context),
         tuple(Column(f.key, f.heading, f.digits) for f in shown),
         tuple(
@@ -84,7 +84,6 @@ def _table(layout: Layout, run: Run, figures: Figures, findings: Sequence[Findin
         ),
         all_notes(context),
         all_warnings(context),
-        layout.first,
         [f for f in findings if f.protocol in ("", layout.protocol)],
     )
 
@@ -104,7 +103,7 @@ def value_shares(run: Run) -> dict[str, list[float]]:
 
 def tables(run: Run) -> dict[str, Table]:
     """'table1' (keep-important), 'table2' (occlusion) and so on; without records none."""
-    found = ((layout, Figures(run, layout.protocol)) for layout in LAYOUTS)
+    found = ((layout, Figures(run, layout.protocol)) for layout in layouts_of(run.plan))
     findings = audit(run)
     return {
         layout.name: _table(layout, run, figures, findings) for layout, figures in found if figures
@@ -118,7 +117,7 @@ def audit_run(folder: Path) -> dict[str, list[Finding]]:
     """
     run = read_run(folder)
     findings = audit(run)
-    titles = {"": "Data"} | {layout.protocol: layout.title for layout in LAYOUTS}
+    titles = {"": "Data"} | {layout.protocol: layout.title for layout in layouts_of(run.plan)}
     found = {
         title: [f for f in findings if f.protocol == protocol] for protocol, title in titles.items()
     }

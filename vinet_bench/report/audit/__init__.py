@@ -5,7 +5,7 @@ from vinet_bench.report.audit.material import Material
 from vinet_bench.report.audit.of_data import data_findings
 from vinet_bench.report.audit.of_maps import map_findings
 from vinet_bench.report.audit.of_networks import network_findings
-from vinet_bench.report.layout import LAYOUTS
+from vinet_bench.report.layout import layouts_of
 from vinet_bench.store import Run
 
 __all__ = ["Finding", "Verdict", "audit"]
@@ -18,7 +18,7 @@ def audit(run: Run) -> list[Finding]:
     if facts:
         known = run.plan.get("data", {}).get("patients_known", True)
         found += data_findings(facts, known)
-    for layout in LAYOUTS:
+    for layout in layouts_of(run.plan):
         material = Material(run, layout)
         if material.figures:
             found += [*network_findings(material), *map_findings(material)]
