@@ -1,4 +1,4 @@
-"""Scores summed over each patient's pictures: what the intervals and tests of `stats.py` work on."""
+"""Scores summed over each patient's pictures, and the variances of their means."""
 
 from dataclasses import dataclass
 

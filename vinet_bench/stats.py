@@ -18,7 +18,6 @@ from vinet_bench.clusters import (
     clustered,
     divide,
     effective_patients,
-    influence,
     patient_variance,
     seed_variance,
 )
@@ -65,48 +64,44 @@ def clustered_intervals(
     """
     clusters = clustered(scores, patients, classes)
     mean = clusters.pooled.means()[:, 0]
-    rng, other = np.random.default_rng(seed).spawn(2)
-    low, high = _deviations(clusters, pivots(clusters, resamples, rng), (1 + level) / 2, other)
+    tail = (1 + level) / 2
+    low, high = np.quantile(_deviations(clusters, seed, resamples, tail), [1 - tail, tail], axis=0)
     # A mean is never beyond its scores; nor is it left out where all pivots have one sign.
     values = np.asarray(scores, dtype=np.float64).reshape(len(mean), -1)
     least, most = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
-    low, high = np.maximum(mean - np.maximum(high, 0), least), mean - np.minimum(low, 0)
-    return Intervals(np.clip(mean, least, most), low, np.minimum(high, most))
+    low, high = mean - np.maximum(high, 0), mean - np.minimum(low, 0)
+    return Intervals(*(np.clip(ends, least, most) for ends in (mean, low, high)))
 
 
-def _deviations(
-    clusters: Clusters, drawn: Floats, tail: float, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """The ends of what a mean may be off by, over patients and seeds. drawn (R, M) -> (M,), (M,).
+def _deviations(clusters: Clusters, seed: int, resamples: int, tail: float) -> Floats:
+    """What row means may be off by, over other patients and seeds, in rising order. (R, M).
 
     The middle of two ways to add the seeds to the patients: Behrens and Fisher's is too wide and
-    Satterthwaite's degrees of freedom are too narrow (docs/statistics.md). Both are the patients'
-    pivots alone where there is one seed.
+    Satterthwaite's degrees of freedom are too narrow (docs/statistics.md). With one seed both are
+    the patients' pivots alone. Student's quantiles are taken at `tail`.
     """
+    first, second, third = np.random.default_rng(seed).spawn(3)
     seeds = seed_variance(clusters)
     patients = np.maximum(patient_variance(clusters) - seeds.interaction, 0)
     df, seed_df = np.maximum(effective_patients(clusters) - 1, 1), np.maximum(seeds.seeds - 1, 1)
-    whole = patients + seeds.between
     squares = patients**2 / df + seeds.between**2 / seed_df
-    pooled_df = np.where(squares > 0, divide(whole**2, squares), df)
-    z = stats.norm.ppf(tail)
-    unit = _unit_pivots(clusters, drawn, tail, rng) * np.sqrt(patients)
-    levels = rng.permutation((np.arange(len(drawn)) + 0.5) / len(drawn))
-    seed_t, seed_z = _student(levels, seed_df), stats.norm.ppf(levels)[:, None]
-    between = np.sqrt(seeds.between)
-    wide = _ends(unit * stats.t.ppf(tail, df) + between * seed_t, tail)
-    narrow = _ends(unit * z + between * seed_z, tail) * stats.t.ppf(tail, pooled_df) / z
-    low, high = (wide + narrow) / 2
-    return low, high
+    whole_df = np.where(squares > 0, divide((patients + seeds.between) ** 2, squares), df)
+    z, levels = stats.norm.ppf(tail), _levels(resamples, second)
+    unit = _unit_pivots(clusters, pivots(clusters, resamples, first), tail, third)
+    unit, between = unit * np.sqrt(patients), np.sqrt(seeds.between)
+    wide = unit * stats.t.ppf(tail, df) + between * _student(levels, seed_df)
+    narrow = unit * z + between * stats.norm.ppf(levels)[:, None]
+    narrow *= stats.t.ppf(tail, whole_df) / z
+    return (np.sort(wide, axis=0) + np.sort(narrow, axis=0)) / 2
 
 
 def _unit_pivots(
     clusters: Clusters, drawn: Floats, tail: float, rng: np.random.Generator
 ) -> Floats:
     """Pivots in units of Student's quantile, and Student's own for few patients. (R, M)."""
-    levels = rng.permutation((np.arange(len(drawn)) + 0.5) / len(drawn))
     df = np.maximum(clusters.patients - 1, 1)
-    chosen = np.where(clusters.patients < FEW, _student(levels, df), drawn)
+    few = clusters.patients < FEW
+    chosen = np.where(few, _student(_levels(len(drawn), rng), df), drawn) if few.any() else drawn
     return chosen / stats.t.ppf(tail, df)
 
 
@@ -117,9 +112,9 @@ def _student(levels: Floats, df: NDArray[np.int64]) -> Floats:
     return quantiles
 
 
-def _ends(deviations: Floats, tail: float) -> Floats:
-    """(R, M) -> (2, M)."""
-    return np.quantile(deviations, [1 - tail, tail], axis=0)
+def _levels(count: int, rng: np.random.Generator) -> Floats:
+    """Evenly spread probabilities in random order, a smoother draw than a uniform one."""
+    return rng.permutation((np.arange(count) + 0.5) / count)
 
 
 def patient_bootstrap(
@@ -172,6 +167,26 @@ def paired_permutation(
     extreme = np.sum([(np.abs(f @ parts.T) >= least).sum(axis=0) for f in flips], axis=0)
     p = extreme / 2**patient_count if exact else (1 + extreme) / (1 + resamples)
     return np.where(pooled.patients > 0, p, np.nan)
+
+
+def clustered_test(
+    differences: ArrayLike,
+    patients: ArrayLike,
+    classes: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> Floats:
+    """Two-sided p-values of mean differences over other patients and other seeds.
+
+    Arguments as paired_permutation -> (M,). The distribution is the 95 % interval's, so that what
+    differs between trainings counts too; with one seed it cannot. NaN with fewer than two patients.
+    """
+    clusters = clustered(differences, patients, classes)
+    mean = clusters.pooled.means()[:, 0]
+    deviations = _deviations(clusters, seed, resamples, 0.975)
+    beyond = np.minimum((deviations >= mean).sum(axis=0), (deviations <= mean).sum(axis=0))
+    p = np.minimum(2 * (1 + beyond) / (1 + resamples), 1)
+    return np.where(clusters.patients > 1, p, np.nan)
 
 
 def _parts(pooled: Clusters) -> Floats:
