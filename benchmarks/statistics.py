@@ -120,7 +120,10 @@ def latent(setting: Setting, who: Ints, shape: Shape, rng: np.random.Generator) 
         (setting.icc, rng.standard_normal((tests, 1, 1, p))[..., who]),
         (setting.wobble, rng.standard_normal((*shape, p))[..., who]),
     )
-    return sum((np.sqrt(share) * part for share, part in parts), np.zeros((*shape, n)))
+    deviates = np.zeros((*shape, n))
+    for share, part in parts:
+        deviates += np.sqrt(share) * part
+    return deviates
 
 
 def made_up(
@@ -132,10 +135,12 @@ def made_up(
     if setting.score == "normal":
         return deviates + shift
     if setting.score == "skewed":
-        return np.exp(0.8 * deviates) + shift
+        skewed: Floats = np.exp(0.8 * deviates) + shift
+        return skewed
     offsets = CLASS_OFFSETS[labels] if setting.score == "balanced hit" else 0.0
-    chance = np.clip(setting.accuracy + offsets + shift, 0.001, 0.999)
-    return (deviates < stats.norm.ppf(chance)).astype(np.float64)
+    chance: Floats = np.clip(setting.accuracy + offsets + shift, 0.001, 0.999)
+    hits: Floats = (deviates < stats.norm.ppf(chance)).astype(np.float64)
+    return hits
 
 
 # ---- coverage

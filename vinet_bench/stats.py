@@ -92,7 +92,8 @@ def _deviations(clusters: Clusters, seed: int, resamples: int, tail: float) -> F
     wide = unit * stats.t.ppf(tail, df) + between * _student(levels, seed_df)
     narrow = unit * z + between * stats.norm.ppf(levels)[:, None]
     narrow *= stats.t.ppf(tail, whole_df) / z
-    return (np.sort(wide, axis=0) + np.sort(narrow, axis=0)) / 2
+    middle: Floats = (np.sort(wide, axis=0) + np.sort(narrow, axis=0)) / 2
+    return middle
 
 
 def _unit_pivots(
@@ -102,7 +103,8 @@ def _unit_pivots(
     df = np.maximum(clusters.patients - 1, 1)
     few = clusters.patients < FEW
     chosen = np.where(few, _student(_levels(len(drawn), rng), df), drawn) if few.any() else drawn
-    return chosen / stats.t.ppf(tail, df)
+    unit: Floats = chosen / stats.t.ppf(tail, df)
+    return unit
 
 
 def _student(levels: Floats, df: NDArray[np.int64]) -> Floats:
@@ -199,7 +201,7 @@ def _parts(pooled: Clusters) -> Floats:
 def _all_flips(patients: int) -> list[Floats]:
     """Every row of signs once. [(2^P, P)]."""
     bits = np.arange(2**patients)[:, None] >> np.arange(patients) & 1
-    return [1.0 - 2.0 * bits]
+    return [(1 - 2 * bits).astype(np.float64)]
 
 
 def _flips(patients: int, resamples: int, seed: int) -> Iterator[Floats]:
@@ -207,7 +209,7 @@ def _flips(patients: int, resamples: int, seed: int) -> Iterator[Floats]:
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, CHUNK):
         rows = min(CHUNK, resamples - start)
-        yield 1.0 - 2.0 * rng.integers(0, 2, size=(rows, patients), dtype=np.int8)
+        yield (1 - 2 * rng.integers(0, 2, (rows, patients), np.int8)).astype(np.float64)
 
 
 def holm(p: ArrayLike) -> Floats:
