@@ -380,11 +380,17 @@ def test_holm_of_no_tests() -> None:
 
 
 def test_the_smallest_difference_by_hand() -> None:
-    differences = np.array([[0.1, 0.3, -0.2, 0.4]])
-    error = differences.std(ddof=1) / 2
-    expected = (scipy.stats.t.ppf(0.975, 3) + scipy.stats.t.ppf(0.8, 3)) * error
-    assert smallest_difference(differences, list("abcd"))[0] == pytest.approx(expected)
-    assert np.isnan(smallest_difference(differences, list("aaaa"))[0])
+    differences = np.array([[0.1, 0.3, -0.2, 0.4, 0.0, 0.2]])
+    error = differences.std(ddof=1) / np.sqrt(6)
+    expected = (scipy.stats.t.ppf(0.975, 5) + scipy.stats.t.ppf(0.8, 5)) * error
+    assert smallest_difference(differences, list("abcdef"))[0] == pytest.approx(expected)
+
+
+def test_five_patients_can_show_no_difference() -> None:
+    certain = np.ones((1, 5))
+    assert paired_permutation(certain, list("abcde")).tolist() == [2 / 32]
+    assert smallest_difference(certain, list("abcde")).tolist() == [np.inf]
+    assert smallest_difference(certain, list("abcde"), level=0.1).tolist() == [0.0]
 
 
 def test_the_smallest_difference_is_found_as_often_as_it_says() -> None:

@@ -23,7 +23,7 @@ from vinet_bench.clusters import (
 )
 
 FEW = 8  # with fewer patients there are too few different resamples for an end at 2.5 %
-CHUNK = 1000  # sign flips at a time
+CELLS = 1_000_000  # signs at a time, to bound the memory
 
 
 @dataclass(frozen=True)
@@ -207,8 +207,9 @@ def _all_flips(patients: int) -> list[Floats]:
 def _flips(patients: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Random rows of signs. Yields (r, P)."""
     rng = np.random.default_rng(seed)
-    for start in range(0, resamples, CHUNK):
-        rows = min(CHUNK, resamples - start)
+    step = max(CELLS // patients, 1)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
         yield (1 - 2 * rng.integers(0, 2, (rows, patients), np.int8)).astype(np.float64)
 
 
@@ -235,14 +236,14 @@ def smallest_difference(
     """The smallest true mean difference that a test at `level` finds with probability `power`.
 
     Arguments as paired_permutation -> (M,): (t(1 - level / 2) + t(power)) times the patients'
-    standard error (Cohen 1988, Sec. 2.4), at the effective number of patients less one. NaN with
-    fewer than two patients.
+    standard error (Cohen 1988, Sec. 2.4), at the effective number of patients less one. Infinite
+    where even one sign in all patients is no less likely than `level`: below 6 patients for 0.05.
     """
     clusters = clustered(differences, patients, classes)
     df = np.maximum(effective_patients(clusters) - 1, 1)
     quantiles = stats.t.ppf(1 - level / 2, df) + stats.t.ppf(power, df)
-    found: Floats = quantiles * np.sqrt(patient_variance(clusters))
-    return found
+    found = quantiles * np.sqrt(patient_variance(clusters))
+    return np.where(2.0 ** (1 - clusters.patients) > level, np.inf, found)
 
 
 def ranking_agreement(a: ArrayLike, b: ArrayLike) -> Agreement:
