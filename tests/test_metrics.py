@@ -5,7 +5,7 @@ import doctest
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score
 
 from vinet_bench import metrics
 
@@ -65,6 +65,61 @@ def test_probability_drops_by_hand() -> None:
     after = np.array([[0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])
     drops = metrics.probability_drops(before, after, np.array([0, 1, 1]))
     np.testing.assert_allclose(drops, [0.3, -0.1, 0.0], atol=1e-12)
+
+
+# -- ordered classes and calibration
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kappa_agrees_with_its_definition_and_scikit_learn(seed: int) -> None:
+    probabilities, labels = predictions(seed)
+    given = probabilities.argmax(axis=1)
+    # 1 - the mean squared miss / the same over all pairs of a label and a prediction
+    by_chance = ((labels[:, None] - given[None]) ** 2).mean()
+    expected = 1 - ((labels - given) ** 2).mean() / by_chance
+    found = metrics.quadratic_weighted_kappa(probabilities, labels)
+    assert found == pytest.approx(expected)
+    assert found == pytest.approx(cohen_kappa_score(labels, given, weights="quadratic"))
+
+
+def test_kappa_of_far_misses_is_lower_and_of_a_class_left_out_counts_its_distance() -> None:
+    labels = np.array([0, 0, 3, 3])
+    near, far = np.eye(4)[[0, 1, 3, 2]], np.eye(4)[[0, 3, 3, 0]]
+    kappas = [metrics.quadratic_weighted_kappa(p, labels) for p in (near, far)]
+    # near: 2 of 4 miss by 1, chance is (0 + 1 + 9 + 4) * 2 / 8; far is chance
+    assert kappas == pytest.approx([1 - 0.5 / 3.5, 0])
+
+
+def test_kappa_is_undefined_where_there_is_one_class_alone() -> None:
+    labels = np.zeros(5, dtype=np.int64)
+    assert np.isnan(metrics.quadratic_weighted_kappa(np.eye(3)[labels], labels))
+    assert metrics.quadratic_weighted_kappa(np.eye(3)[[0, 0, 0, 0, 1]], labels) == 0
+
+
+def test_calibration_error_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.91, 0.09], [0.3, 0.7], [0.45, 0.55]])
+    labels = np.array([0, 1, 1, 1])
+    # of 15 bins, (13/15, 14/15] has the first two, with accuracy 0.5 and confidence 0.905
+    expected = (abs(0.5 - 0.905) * 2 + 0.3 + 0.45) / 4
+    assert metrics.expected_calibration_error(probabilities, labels) == pytest.approx(expected)
+    assert metrics.expected_calibration_error(np.eye(2)[labels], labels) == 0
+
+
+def test_a_network_that_means_its_probabilities_is_calibrated() -> None:
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0.5, 1, 20_000)
+    probabilities = np.stack([sure, 1 - sure], axis=1)
+    labels = (rng.random(20_000) > sure).astype(np.int64)
+    assert metrics.expected_calibration_error(probabilities, labels) < 0.02
+    boast = np.stack([sure**0.1, 1 - sure**0.1], axis=1)
+    assert metrics.expected_calibration_error(boast, labels) > 0.15
+
+
+def test_brier_score_by_hand() -> None:
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    # (0.09 + 0.04 + 0.01), 0 and 2: the best and the worst there is
+    found = metrics.brier_score(probabilities, np.array([0, 1, 2]))
+    assert found == pytest.approx((0.14 + 0 + 2) / 3)
 
 
 # -- evidence

@@ -6,7 +6,7 @@ import numpy as np
 
 from vinet_bench.clusters import Clusters, Floats, divide
 
-CHUNK = 500  # resamples at a time, so that counts and products stay in the cache
+CELLS = 500_000  # counts at a time, so that they stay in the cache
 
 
 def pivots(clusters: Clusters, resamples: int, rng: np.random.Generator) -> Floats:
@@ -26,8 +26,9 @@ def pivots(clusters: Clusters, resamples: int, rng: np.random.Generator) -> Floa
 
 def _draws(patients: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
     """How often each patient is drawn. Yields (r, P)."""
-    for start in range(0, resamples, CHUNK):
-        rows = min(CHUNK, resamples - start)
+    step = max(CELLS // patients, 1)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
         picks = rng.integers(patients, size=(rows, patients), dtype=np.int32)
         picks += np.arange(rows, dtype=np.int32)[:, None] * patients
         counts = np.bincount(picks.ravel(), minlength=rows * patients)

@@ -1,4 +1,4 @@
-"""Scores summed over each patient's pictures: what the intervals and tests of `stats.py` work on."""
+"""Scores summed over each patient's pictures, and the variances of their means."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,8 @@ class Clusters:
     @property
     def patients(self) -> NDArray[np.int64]:
         """How many patients have a score in each row. (M,)."""
-        return self.counts.any(axis=(1, 3)).sum(axis=1)
+        found: NDArray[np.int64] = (self.counts.sum(axis=(1, 3)) > 0).sum(axis=1)
+        return found
 
     def class_means(self) -> Floats:
         """Each seed's mean in each class, 0 for a class without scores. (M, S, K)."""
@@ -31,13 +32,13 @@ class Clusters:
 
     def class_shares(self) -> Floats:
         """What each class weighs in a seed's mean, the same for all that have scores. (M, S, K)."""
-        present = self.counts.any(axis=2).astype(np.float64)
+        present = (self.counts.sum(axis=2) > 0).astype(np.float64)
         return divide(present, present.sum(axis=-1, keepdims=True))
 
     def means(self) -> Floats:
         """Each seed's mean over its classes, NaN for a seed without scores. (M, S)."""
         means = (self.class_means() * self.class_shares()).sum(axis=-1)
-        return np.where(self.counts.any(axis=(2, 3)), means, np.nan)
+        return np.where(self.counts.sum(axis=(2, 3)) > 0, means, np.nan)
 
 
 def clustered(scores: ArrayLike, patients: ArrayLike, classes: ArrayLike | None) -> Clusters:
@@ -108,8 +109,8 @@ def effective_patients(clusters: Clusters) -> Floats:
 
 @dataclass(frozen=True)
 class SeedVariance:
-    """Of each row's mean: what differs between seeds, the part of it that further patients would
-    average out, and how many seeds have scores. (M,) each; both variances are 0 for one seed."""
+    """Variances of each row's mean between seeds, and that of seeds by patients, which is in it and
+    in the variance between patients; and the number of seeds. (M,) each, 0 and 0 for one seed."""
 
     between: Floats
     interaction: Floats
@@ -117,8 +118,9 @@ class SeedVariance:
 
 
 def seed_variance(clusters: Clusters) -> SeedVariance:
-    """Two-way analysis of variance, seeds by patients (Obuchowski and Rockette 1995)."""
-    seen = clusters.counts.any(axis=(2, 3))
+    """Two-way analysis of variance, seeds by patients (Dorfman, Berbaum and Metz 1992, where
+    readers stand for our seeds and cases for our patients)."""
+    seen = clusters.counts.sum(axis=(2, 3)) > 0
     n = seen.sum(axis=1)
     seed_means = np.where(seen, clusters.means(), 0)
     deviations = (seed_means - divide(seed_means.sum(axis=1), n)[:, None]) * seen
@@ -134,4 +136,5 @@ def influence(clusters: Clusters) -> Floats:
     """By how much each patient moves each seed's mean, to first order. (M, S, P)."""
     weights = divide(clusters.class_shares(), clusters.counts.sum(axis=2))[:, :, None]
     residuals = clusters.sums - clusters.class_means()[:, :, None] * clusters.counts
-    return (residuals * weights).sum(axis=-1)
+    moves: Floats = (residuals * weights).sum(axis=-1)
+    return moves

@@ -31,6 +31,50 @@ def balanced_hits(probabilities: Floats, labels: Labels) -> Floats:
     return hits(probabilities, labels) * weights
 
 
+def quadratic_weighted_kappa(probabilities: Floats, labels: Labels) -> float:
+    """Cohen's kappa of ordered classes, a miss weighed by its squared distance. (N, K), (N,).
+
+    Cohen 1968: 1 is agreement, 0 is chance. NaN where labels and predictions are one class alone.
+
+    >>> quadratic_weighted_kappa(np.eye(3)[[0, 1, 2, 1]], np.array([0, 1, 2, 2])).__round__(3)
+    0.8
+    """
+    from sklearn.metrics import cohen_kappa_score
+
+    given = probabilities.argmax(axis=1)
+    if len(np.union1d(given, labels)) == 1:
+        return float("nan")
+    classes = np.arange(probabilities.shape[1])  # the weights need those without pictures too
+    return float(cohen_kappa_score(labels, given, labels=classes, weights="quadratic"))
+
+
+def expected_calibration_error(probabilities: Floats, labels: Labels, bins: int = 15) -> float:
+    """The mean gap between confidence and accuracy over equal-width bins. (N, K), (N,).
+
+    Guo et al. 2017, Eq. 3: bins (m/bins, (m+1)/bins] of the most probable class's probability,
+    weighed by their pictures.
+
+    >>> expected_calibration_error(np.array([[0.75, 0.25], [0.25, 0.75]]), np.array([0, 0]))
+    0.25
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    gaps = (probabilities.argmax(axis=1) == labels) - confidence
+    places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(places, weights=gaps, minlength=bins)).sum() / len(labels))
+
+
+def brier_score(probabilities: Floats, labels: Labels) -> float:
+    """The squared distance of the probabilities from the label's 0 and 1, 0 to 2. (N, K), (N,).
+
+    Brier 1950, Eq. 2: summed over the classes, so that for two it is twice the binary score.
+
+    >>> brier_score(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 0]))
+    0.25
+    """
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+
+
 def commonest_class_share(probabilities: Floats) -> float:
     """The share of the pictures that are given the class given most often; 1 is a collapse. (N, K).
 

@@ -23,7 +23,7 @@ from vinet_bench.clusters import (
 )
 
 FEW = 8  # with fewer patients there are too few different resamples for an end at 2.5 %
-CHUNK = 1000  # sign flips at a time
+CELLS = 1_000_000  # signs at a time, to bound the memory
 
 
 @dataclass(frozen=True)
@@ -64,49 +64,47 @@ def clustered_intervals(
     """
     clusters = clustered(scores, patients, classes)
     mean = clusters.pooled.means()[:, 0]
-    rng, other = np.random.default_rng(seed).spawn(2)
-    low, high = _deviations(clusters, pivots(clusters, resamples, rng), (1 + level) / 2, other)
+    tail = (1 + level) / 2
+    low, high = np.quantile(_deviations(clusters, seed, resamples, tail), [1 - tail, tail], axis=0)
     # A mean is never beyond its scores; nor is it left out where all pivots have one sign.
     values = np.asarray(scores, dtype=np.float64).reshape(len(mean), -1)
     least, most = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
-    low, high = np.maximum(mean - np.maximum(high, 0), least), mean - np.minimum(low, 0)
-    return Intervals(np.clip(mean, least, most), low, np.minimum(high, most))
+    low, high = mean - np.maximum(high, 0), mean - np.minimum(low, 0)
+    return Intervals(*(np.clip(ends, least, most) for ends in (mean, low, high)))
 
 
-def _deviations(
-    clusters: Clusters, drawn: Floats, tail: float, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """The ends of what a mean may be off by, over patients and seeds. drawn (R, M) -> (M,), (M,).
+def _deviations(clusters: Clusters, seed: int, resamples: int, tail: float) -> Floats:
+    """What row means may be off by, over other patients and seeds, in rising order. (R, M).
 
     The middle of two ways to add the seeds to the patients: Behrens and Fisher's is too wide and
-    Satterthwaite's degrees of freedom are too narrow (docs/statistics.md). Both are the patients'
-    pivots alone where there is one seed.
+    Satterthwaite's degrees of freedom are too narrow (docs/statistics.md). With one seed both are
+    the patients' pivots alone. Student's quantiles are taken at `tail`.
     """
+    first, second, third = np.random.default_rng(seed).spawn(3)
     seeds = seed_variance(clusters)
     patients = np.maximum(patient_variance(clusters) - seeds.interaction, 0)
     df, seed_df = np.maximum(effective_patients(clusters) - 1, 1), np.maximum(seeds.seeds - 1, 1)
-    whole = patients + seeds.between
     squares = patients**2 / df + seeds.between**2 / seed_df
-    pooled_df = np.where(squares > 0, divide(whole**2, squares), df)
-    z = stats.norm.ppf(tail)
-    unit = _unit_pivots(clusters, drawn, tail, rng) * np.sqrt(patients)
-    levels = rng.permutation((np.arange(len(drawn)) + 0.5) / len(drawn))
-    seed_t, seed_z = _student(levels, seed_df), stats.norm.ppf(levels)[:, None]
-    between = np.sqrt(seeds.between)
-    wide = _ends(unit * stats.t.ppf(tail, df) + between * seed_t, tail)
-    narrow = _ends(unit * z + between * seed_z, tail) * stats.t.ppf(tail, pooled_df) / z
-    low, high = (wide + narrow) / 2
-    return low, high
+    whole_df = np.where(squares > 0, divide((patients + seeds.between) ** 2, squares), df)
+    z, levels = stats.norm.ppf(tail), _levels(resamples, second)
+    unit = _unit_pivots(clusters, pivots(clusters, resamples, first), tail, third)
+    unit, between = unit * np.sqrt(patients), np.sqrt(seeds.between)
+    wide = unit * stats.t.ppf(tail, df) + between * _student(levels, seed_df)
+    narrow = unit * z + between * stats.norm.ppf(levels)[:, None]
+    narrow *= stats.t.ppf(tail, whole_df) / z
+    middle: Floats = (np.sort(wide, axis=0) + np.sort(narrow, axis=0)) / 2
+    return middle
 
 
 def _unit_pivots(
     clusters: Clusters, drawn: Floats, tail: float, rng: np.random.Generator
 ) -> Floats:
     """Pivots in units of Student's quantile, and Student's own for few patients. (R, M)."""
-    levels = rng.permutation((np.arange(len(drawn)) + 0.5) / len(drawn))
     df = np.maximum(clusters.patients - 1, 1)
-    chosen = np.where(clusters.patients < FEW, _student(levels, df), drawn)
-    return chosen / stats.t.ppf(tail, df)
+    few = clusters.patients < FEW
+    chosen = np.where(few, _student(_levels(len(drawn), rng), df), drawn) if few.any() else drawn
+    unit: Floats = chosen / stats.t.ppf(tail, df)
+    return unit
 
 
 def _student(levels: Floats, df: NDArray[np.int64]) -> Floats:
@@ -116,9 +114,9 @@ def _student(levels: Floats, df: NDArray[np.int64]) -> Floats:
     return quantiles
 
 
-def _ends(deviations: Floats, tail: float) -> Floats:
-    """(R, M) -> (2, M)."""
-    return np.quantile(deviations, [1 - tail, tail], axis=0)
+def _levels(count: int, rng: np.random.Generator) -> Floats:
+    """Evenly spread probabilities in random order, a smoother draw than a uniform one."""
+    return rng.permutation((np.arange(count) + 0.5) / count)
 
 
 # ---- tests
@@ -150,6 +148,26 @@ def paired_permutation(
     return np.where(pooled.patients > 0, p, np.nan)
 
 
+def clustered_test(
+    differences: ArrayLike,
+    patients: ArrayLike,
+    classes: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> Floats:
+    """Two-sided p-values of mean differences over other patients and other seeds.
+
+    Arguments as paired_permutation -> (M,). The distribution is the 95 % interval's, so that what
+    differs between trainings counts too; with one seed it cannot. NaN with fewer than two patients.
+    """
+    clusters = clustered(differences, patients, classes)
+    mean = clusters.pooled.means()[:, 0]
+    deviations = _deviations(clusters, seed, resamples, 0.975)
+    beyond = np.minimum((deviations >= mean).sum(axis=0), (deviations <= mean).sum(axis=0))
+    p = np.minimum(2 * (1 + beyond) / (1 + resamples), 1)
+    return np.where(clusters.patients > 1, p, np.nan)
+
+
 def _parts(pooled: Clusters) -> Floats:
     """What each patient adds to a row's mean. (M, P)."""
     weights = divide(pooled.class_shares(), pooled.counts.sum(axis=2))[:, 0, None]
@@ -160,15 +178,16 @@ def _parts(pooled: Clusters) -> Floats:
 def _all_flips(patients: int) -> list[Floats]:
     """Every row of signs once. [(2^P, P)]."""
     bits = np.arange(2**patients)[:, None] >> np.arange(patients) & 1
-    return [1.0 - 2.0 * bits]
+    return [(1 - 2 * bits).astype(np.float64)]
 
 
 def _flips(patients: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Random rows of signs. Yields (r, P)."""
     rng = np.random.default_rng(seed)
-    for start in range(0, resamples, CHUNK):
-        rows = min(CHUNK, resamples - start)
-        yield 1.0 - 2.0 * rng.integers(0, 2, size=(rows, patients), dtype=np.int8)
+    step = max(CELLS // patients, 1)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        yield (1 - 2 * rng.integers(0, 2, (rows, patients), np.int8)).astype(np.float64)
 
 
 def holm(p: ArrayLike) -> Floats:
@@ -177,12 +196,10 @@ def holm(p: ArrayLike) -> Floats:
     >>> holm([0.01, np.nan, 0.04, 0.03]).round(2).tolist()
     [0.03, nan, 0.06, 0.06]
     """
-    from statsmodels.stats.multitest import multipletests  # 0.9 s to import
-
     adjusted = np.array(p, dtype=np.float64)
-    made = ~np.isnan(adjusted)
-    if made.any():
-        adjusted[made] = multipletests(adjusted[made], method="holm")[1]
+    order = np.argsort(adjusted)[: (~np.isnan(adjusted)).sum()]  # NaN comes last
+    steps = adjusted[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted
 
 
@@ -196,14 +213,14 @@ def smallest_difference(
     """The smallest true mean difference that a test at `level` finds with probability `power`.
 
     Arguments as paired_permutation -> (M,): (t(1 - level / 2) + t(power)) times the patients'
-    standard error (Cohen 1988, Sec. 2.4), at the effective number of patients less one. NaN with
-    fewer than two patients.
+    standard error (Cohen 1988, Sec. 2.4), at the effective number of patients less one. Infinite
+    where even one sign in all patients is no less likely than `level`: below 6 patients for 0.05.
     """
     clusters = clustered(differences, patients, classes)
     df = np.maximum(effective_patients(clusters) - 1, 1)
     quantiles = stats.t.ppf(1 - level / 2, df) + stats.t.ppf(power, df)
-    found: Floats = quantiles * np.sqrt(patient_variance(clusters))
-    return found
+    found = quantiles * np.sqrt(patient_variance(clusters))
+    return np.where(2.0 ** (1 - clusters.patients) > level, np.inf, found)
 
 
 def ranking_agreement(a: ArrayLike, b: ArrayLike) -> Agreement:
