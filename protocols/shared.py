@@ -14,11 +14,14 @@ from vinet_bench.errors import CellError
 from vinet_bench.masks import keep
 from vinet_bench.metrics import (
     balanced_hits,
+    brier_scores,
     commonest_class_share,
     evidence_precision,
     evidence_recall,
+    expected_calibration_error,
     hits,
     probability_drops,
+    quadratic_weighted_kappa,
 )
 from vinet_bench.models import check_alive
 from vinet_bench.records import Cell, Record
@@ -69,8 +72,13 @@ def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Mea
         {
             "accuracy": hits(probabilities, labels),
             "balanced_accuracy": balanced_hits(probabilities, labels),
+            "brier_score": brier_scores(probabilities, labels),
         },
-        {"commonest_class_share": commonest_class_share(probabilities)},
+        {
+            "commonest_class_share": commonest_class_share(probabilities),
+            "calibration_error": expected_calibration_error(probabilities, labels),
+            "quadratic_kappa": quadratic_weighted_kappa(probabilities, labels),
+        },
         {"probabilities": probabilities},
     )
 

@@ -118,7 +118,7 @@ def test_a_network_that_means_its_probabilities_is_calibrated() -> None:
 def test_brier_score_by_hand() -> None:
     probabilities = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
     # (0.09 + 0.04 + 0.01), 0 and 2: the best and the worst there is
-    found = metrics.brier_score(probabilities, np.array([0, 1, 2]))
+    found = metrics.brier_scores(probabilities, np.array([0, 1, 2])).mean()
     assert found == pytest.approx((0.14 + 0 + 2) / 3)
 
 

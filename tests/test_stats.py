@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from statsmodels.stats.multitest import multipletests
 
 from vinet_bench import stats
-from vinet_bench.metrics import balanced_accuracy
+from vinet_bench.metrics import balanced_hits
 from vinet_bench.stats import (
     Intervals,
     clustered_intervals,
@@ -176,7 +176,7 @@ def test_balanced_accuracy_is_the_mean_over_classes() -> None:
     probabilities = rng.random((200, 3)) + 0.4 * np.eye(3)[labels]
     hits = (probabilities.argmax(axis=1) == labels).astype(float)[None]
     found = clustered_intervals(hits, who, classes=labels)
-    assert found.mean[0] == pytest.approx(balanced_accuracy(probabilities, labels))
+    assert found.mean[0] == pytest.approx(balanced_hits(probabilities, labels).mean())
     assert found.low[0] < found.mean[0] < found.high[0]
 
 

@@ -63,16 +63,17 @@ def expected_calibration_error(probabilities: Floats, labels: Labels, bins: int 
     return float(np.abs(np.bincount(places, weights=gaps, minlength=bins)).sum() / len(labels))
 
 
-def brier_score(probabilities: Floats, labels: Labels) -> float:
-    """The squared distance of the probabilities from the label's 0 and 1, 0 to 2. (N, K), (N,).
+def brier_scores(probabilities: Floats, labels: Labels) -> Floats:
+    """Each picture's squared distance from the label's 0 and 1, 0 to 2. (N, K), (N,) -> (N,).
 
     Brier 1950, Eq. 2: summed over the classes, so that for two it is twice the binary score.
 
-    >>> brier_score(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 0]))
-    0.25
+    >>> brier_scores(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 0]))
+    array([0.5, 0. ])
     """
     truth = np.eye(probabilities.shape[1])[labels]
-    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+    found: Floats = ((probabilities - truth) ** 2).sum(axis=1)
+    return found
 
 
 def commonest_class_share(probabilities: Floats) -> float:

@@ -78,10 +78,13 @@ def _second(key: str, heading: str, trained_on: str) -> tuple[Figure, Figure]:
     )
 
 
-def _accuracy(better: str) -> tuple[Figure, Figure]:
+def _accuracy(better: str) -> tuple[Figure, ...]:
     return (
         Figure("accuracy", "accuracy", "Accuracy %", interval=True, core=True, better=better),
         Figure("balanced_accuracy", "balanced_accuracy", "Balanced acc. %"),
+        Figure("quadratic_kappa", "quadratic_kappa"),
+        Figure("calibration_error", "calibration_error"),
+        Figure("brier_score", "brier_score"),
     )
 
 
