@@ -11,12 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vinet_bench.report import paper
-from vinet_bench.report.figures import Figures, PlanRow, estimate
+from vinet_bench.report.figures import PlanRow, estimate
 from vinet_bench.report.layout import Figure, Layout
-from vinet_bench.report.rows import rows_of
 from vinet_bench.report.table import Table
 from vinet_bench.report.uncertainty import Uncertainty
-from vinet_bench.store import Run
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -171,17 +169,15 @@ def _columns(figure: Figure) -> list[str]:
     return [figure.key + ending for ending in ("", "_ci", "_low", "_high", *tests)]
 
 
-def to_csv(run: Run, table: Table) -> str:
+def to_csv(table: Table) -> str:
     """One line a row, shares (not percent), means over seeds. _ci: half width of the t interval
     over seeds; _low, _high: 95 % interval over patients and seeds; _p_vinet, _p_best: adjusted p
     of the difference."""
-    layout = table.layout
-    rows = rows_of(run, layout)
-    uncertainty = Uncertainty(Figures(run, layout.protocol), layout, rows)
+    layout, uncertainty = table.layout, table.uncertainty
     keys = [column for figure in layout.figures for column in _columns(figure)]
     text = io.StringIO()
     columns = ["method", "kind", "seeds", "pictures", *keys, "error"]
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_line(layout, uncertainty, row) for row in rows)
+    writer.writerows(_line(layout, uncertainty, row) for row in uncertainty.rows)
     return text.getvalue()

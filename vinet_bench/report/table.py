@@ -5,6 +5,7 @@ from itertools import groupby
 
 from vinet_bench.report.audit.finding import Finding
 from vinet_bench.report.layout import Layout
+from vinet_bench.report.uncertainty import Uncertainty
 
 ABSENT = "–"
 _BLOCKS = {"reference": "References", "method": "Methods"}
@@ -32,9 +33,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it is printed: unescaped text throughout."""
+    """A table as it is printed, unescaped text throughout, with what its figures are made of."""
 
     layout: Layout
+    uncertainty: Uncertainty
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]

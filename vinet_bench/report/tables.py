@@ -76,6 +76,7 @@ def _table(layout: Layout, run: Run, figures: Figures, findings: Sequence[Findin
     cells = {row["name"]: tuple(_cell(context, row, f) for f in shown) for row in rows}
     return Table(
         layout,
+        uncertainty,
         _caption(layout, context),
         tuple(Column(f.key, f.heading, f.digits) for f in shown),
         tuple(

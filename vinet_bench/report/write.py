@@ -8,15 +8,15 @@ from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.report.render import to_csv, to_markdown, to_tex
 from vinet_bench.report.table import Table
 from vinet_bench.report.tables import tables
-from vinet_bench.store import DATABASE, Run, read_run
+from vinet_bench.store import DATABASE, read_run
 
 FORMATS = ("tex", "csv", "md")
 FIRST_RUN = "vinet-bench run all"
 
 
-def _text(run: Run, table: Table, ending: str) -> str:
+def _text(table: Table, ending: str) -> str:
     if ending == "csv":
-        return to_csv(run, table)
+        return to_csv(table)
     return to_tex(table) if ending == "tex" else to_markdown(table)
 
 
@@ -57,9 +57,7 @@ def write_report(
     made = tables(run)
     if not made:
         raise UserError(f"{run_folder} has no records for a table yet: run it to its end first")
-    texts = {
-        f"{t.name}.{ending}": _text(run, t, ending) for t in made.values() for ending in formats
-    }
+    texts = {f"{t.name}.{ending}": _text(t, ending) for t in made.values() for ending in formats}
     folder = run_folder if out is None else out
     for name, text in texts.items():
         _write(folder / name, text)
