@@ -2,10 +2,10 @@
 
     python -m benchmarks.methods [NAME ...] [--size 64] [--width 0.5] [--batch 16] [--rounds 3]
 
-Each round times one forward pass of a batch through the VGG-16 and then each method's maps of the same batch (costly
-ones: of a quarter of it); printed are the median of maps a second, the time of a map as a multiple
-of one picture's forward pass (minimum, median, maximum over the rounds), and the passes that the
-method declares. Fitting is timed once, apart.
+Each round times one forward pass of a batch through the VGG-16 and then each method's maps of the
+same batch (costly ones: of a quarter of it); printed are the median of maps a second, the time of a
+map as a multiple of one picture's forward pass (minimum, median, maximum over the rounds), and the
+passes that the method declares. Fitting is timed once, apart.
 """
 
 import argparse
