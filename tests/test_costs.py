@@ -1,12 +1,20 @@
 """Every method says what it costs: counted at the explained network's first layer."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from baselines import METHODS
+from protocols.keep_important import KeepImportant
+from protocols.occlusion import Occlusion
 from vinet_bench.check_one import example_case
 from vinet_bench.methods import method
+from vinet_bench.plan import make_plan
+from vinet_bench.report import tables
+from vinet_bench.run import run
+from vinet_bench.store import read_run
 
 # One explains itself, one brings its own network, and one runs a copy in float64.
 ELSEWHERE = ("vinet", "real-time-masker", "meaningful-perturbation")
@@ -77,3 +85,29 @@ def test_the_masker_leaves_the_explained_network_alone() -> None:
 def test_what_takes_a_hundred_passes_is_costly(name: str) -> None:
     info = method(name).info
     assert info.costly == (info.forwards + info.backwards >= 100)
+
+
+# -- costly methods are retrained only where they are named
+
+
+def test_costly_methods_are_retrained_only_by_name() -> None:
+    everything, named = (make_plan(methods=names) for names in (["all"], ["rise", "random"]))
+    costly = {name for name in METHODS if method(name).info.costly}
+    assert costly == {
+        *("scorecam", "occlusion", "lime", "kernel-shap", "rise", "meaningful-perturbation"),
+    }
+    retrained = {cell.method for cell in KeepImportant().cells(everything)}
+    assert retrained == {*METHODS, "original", "majority"} - costly
+    assert "rise" in {cell.method for cell in KeepImportant().cells(named)}
+    assert costly <= {cell.method for cell in Occlusion().cells(everything)}
+
+
+def test_the_table_says_what_was_not_retrained(tmp_path: Path) -> None:
+    changes = ["phantom.slices=60", "control_budget=0.1"]
+    plan = make_plan(preset="smoke", methods=["all"], changes=changes)
+    plan = plan.model_copy(update={"methods": ("rise", "random")})
+    run(["keep-important"], plan, tmp_path / "run", device="cpu")
+    table = tables(read_run(tmp_path / "run"))["table1"]
+    note = "Costly, and so not retrained unless --methods names them: RISE."
+    assert note in table.notes
+    assert not any("No records" in line for line in table.notes)

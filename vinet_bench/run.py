@@ -265,4 +265,5 @@ def _row(info: MethodInfo) -> dict[str, str]:
     return {k: getattr(info, k) for k in names} | {
         "explains": "" if info.explains == "nothing" else info.explains,
         "scaling": "" if info.kind == "control" else info.scaling,
+        "costly": "yes" * info.costly,
     }
