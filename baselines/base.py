@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vinet_bench.data.dataset import SliceDataset
 
-AT_ONCE = 256  # pictures in one forward pass without gradients
+AT_ONCE = 32  # pictures in one forward pass; more of them are slower on a processor
 
 
 class GAPNetwork(Protocol):

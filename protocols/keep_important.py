@@ -6,7 +6,6 @@ from torch import Tensor
 
 from protocols.shared import REFERENCES, mask_figures, records, reference, scores, shown
 from vinet_bench.data.dataset import PARTS
-from vinet_bench.methods import method
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
@@ -32,7 +31,7 @@ class KeepImportant:
         for seed in plan.seeds:
             for name in REFERENCES:
                 yield Cell(self.info.name, name, seed, budget="everything")
-            for name in filter(lambda name: _retrained(name, plan), plan.methods):
+            for name in plan.retrained():
                 for trained_on in ("pictures", "masks", "swapped"):
                     budget = natural_budget(name)
                     yield Cell(self.info.name, name, seed, budget=budget, trained_on=trained_on)
@@ -48,11 +47,6 @@ class KeepImportant:
         if cell.trained_on == "pictures":
             figures |= _mask_figures(cell, workshop, masks["test"])
         return records(cell, figures, len(labels))
-
-
-def _retrained(name: str, plan: Plan) -> bool:
-    """A costly method's maps of the training part take hours: only where --methods names it."""
-    return plan.methods_given or not method(name).info.costly
 
 
 def _mask_figures(cell: Cell, workshop: Workshop, masks: Tensor) -> dict[str, float]:

@@ -30,6 +30,13 @@ class Plan(Frozen):
         """All but the data that makes two plans different tables, not more rows of one table."""
         return self.model_dump(mode="json", include={"threshold", "settings"})
 
+    def retrained(self) -> tuple[str, ...]:
+        """The methods on whose masked pictures networks are trained: a costly one, whose maps of
+        the training part take hours, only where --methods names it."""
+        from vinet_bench.methods import method
+
+        return tuple(n for n in self.methods if self.methods_given or not method(n).info.costly)
+
 
 def make_plan(
     data: str = "phantom",
