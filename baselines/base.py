@@ -1,11 +1,22 @@
 """What most methods share: they hold the network that they explain."""
 
-from typing import Self
+from typing import Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from vinet_bench.data.dataset import SliceDataset
+
+AT_ONCE = 32  # pictures in one forward pass; more of them are slower on a processor
+
+
+class GAPNetwork(Protocol):
+    """A network that ends in global average pooling of `features` and one layer, `linear`."""
+
+    features: nn.Sequential
+    pool: nn.Module
+    flatten: nn.Module
+    linear: nn.Linear
 
 
 class NetworkMethod:
@@ -17,7 +28,27 @@ class NetworkMethod:
         self.model = model
         return self
 
+    @property
+    def gap(self) -> GAPNetwork:
+        """The network where the method needs its last feature maps."""
+        return cast(GAPNetwork, self.model)
+
 
 def one_hot(logits: Tensor, targets: Tensor) -> Tensor:
     """1 at each target, (B, K)."""
     return torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0)
+
+
+def input_channels(model: nn.Module) -> int:
+    """How many channels the network's first layer takes."""
+    return int(next(model.parameters()).shape[1])
+
+
+def draw(generators: list[torch.Generator], like: Tensor, normal: bool = False) -> Tensor:
+    """A random number for every pixel of every picture, each from its own generator.
+
+    like (B, ...) -> the same shape; uniform in [0, 1), or normal.
+    """
+    make = torch.randn if normal else torch.rand
+    numbers = [make(like.shape[1:], generator=g, dtype=like.dtype) for g in generators]
+    return torch.stack(numbers).to(like.device)

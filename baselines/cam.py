@@ -1,22 +1,27 @@
-"""Class activation maps."""
+"""Class activation maps: CAM itself, and pytorch-grad-cam's weights at the last feature maps."""
 
-from typing import Protocol, cast
-
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam import AblationCAM as LibraryAblationCAM
+from pytorch_grad_cam import EigenCAM as LibraryEigenCAM
+from pytorch_grad_cam import FullGrad as LibraryFullGrad
 from pytorch_grad_cam import GradCAM as LibraryGradCAM
+from pytorch_grad_cam import GradCAMPlusPlus as LibraryGradCAMPlusPlus
+from pytorch_grad_cam import HiResCAM as LibraryHiResCAM
+from pytorch_grad_cam import LayerCAM as LibraryLayerCAM
+from pytorch_grad_cam import ScoreCAM as LibraryScoreCAM
+from pytorch_grad_cam import XGradCAM as LibraryXGradCAM
+from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_with_sign_correction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.base import NetworkMethod
+from baselines.base import AT_ONCE, NetworkMethod
 from vinet_bench.methods import MethodInfo
 
-
-class GAPNetwork(Protocol):
-    """A network that ends in global average pooling of `features` and one layer, `linear`."""
-
-    features: nn.Sequential
-    linear: nn.Linear
+AT = "last convolution, negative parts cut"
 
 
 class CAM(NetworkMethod):
@@ -39,28 +44,253 @@ class CAM(NetworkMethod):
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        network = cast(GAPNetwork, self.model)
-        features = network.features(images)
-        cam = torch.einsum("bchw,bc->bhw", features, network.linear.weight[targets])
+        features = self.gap.features(images)
+        cam = torch.einsum("bchw,bc->bhw", features, self.gap.linear.weight[targets])
         if self.cut_negative:
             cam = cam.clamp(min=0)
         size = images.shape[-2:]
         return F.interpolate(cam[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
-class GradCAM(NetworkMethod):
+class _LibraryCAM(NetworkMethod):
+    """A method of pytorch-grad-cam, which scales every map to [0, 1]."""
+
+    def library(self) -> BaseCAM:
+        raise TypeError(f"{type(self).__name__} names no method of pytorch-grad-cam")
+
+    def layers(self) -> list[nn.Module]:
+        """Where the maps are taken: the last feature maps."""
+        return [self.gap.features[-1]]
+
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        wanted = [ClassifierOutputTarget(int(t)) for t in targets]
+        pictures = images.clone().requires_grad_()  # the network's own weights are frozen
+        with self.library() as cam:
+            maps = torch.from_numpy(cam(input_tensor=pictures, targets=wanted))
+        return maps.to(images)
+
+
+class GradCAM(_LibraryCAM):
     """Grad-CAM at the last feature maps (pytorch-grad-cam), negative parts cut."""
 
     info = MethodInfo(
         name="gradcam",
         title="Grad-CAM",
         paper="Selvaraju et al. 2017, arXiv 1610.02391",
-        variant="last convolution, negative parts cut",
+        variant=AT,
+        sign="unsigned",
+        backwards=1,
     )
 
-    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        layers = [cast(GAPNetwork, self.model).features[-1]]
-        wanted = [ClassifierOutputTarget(int(t)) for t in targets]
-        pictures = images.clone().requires_grad_()  # the network's own weights are frozen
-        with LibraryGradCAM(model=self.model, target_layers=layers) as cam:
-            return torch.from_numpy(cam(input_tensor=pictures, targets=wanted)).to(images.device)
+    def library(self) -> BaseCAM:
+        return LibraryGradCAM(self.model, self.layers())
+
+
+class GradCAMPlusPlus(_LibraryCAM):
+    """Grad-CAM++: weights from the positive gradients, by their powers (Eq. 19)."""
+
+    info = MethodInfo(
+        name="gradcam++",
+        title="Grad-CAM++",
+        paper="Chattopadhay et al. 2018, arXiv 1710.11063",
+        variant=AT,
+        sign="unsigned",
+        backwards=1,
+    )
+
+    def library(self) -> BaseCAM:
+        return LibraryGradCAMPlusPlus(self.model, self.layers())
+
+
+class HiResCAM(_LibraryCAM):
+    """HiResCAM: every cell's activation times its own gradient.
+
+    On a network with global average pooling all cells of a channel share one gradient: Grad-CAM.
+    """
+
+    info = MethodInfo(
+        name="hirescam",
+        title="HiResCAM",
+        paper="Draelos & Carin 2020, arXiv 2011.08891",
+        variant=AT,
+        sign="unsigned",
+        backwards=1,
+    )
+
+    def library(self) -> BaseCAM:
+        return LibraryHiResCAM(self.model, self.layers())
+
+
+class XGradCAM(_LibraryCAM):
+    """XGrad-CAM: a channel's gradients weighted by its activations."""
+
+    info = MethodInfo(
+        name="xgradcam",
+        title="XGrad-CAM",
+        paper="Fu et al. 2020, arXiv 2008.02312",
+        variant=AT,
+        sign="unsigned",
+        backwards=1,
+    )
+
+    def library(self) -> BaseCAM:
+        return LibraryXGradCAM(self.model, self.layers())
+
+
+class LayerCAM(_LibraryCAM):
+    """LayerCAM: every cell's activation times its own positive gradient."""
+
+    info = MethodInfo(
+        name="layercam",
+        title="LayerCAM",
+        paper="Jiang et al. 2021, doi 10.1109/TIP.2021.3089943",
+        variant=AT,
+        sign="unsigned",
+        backwards=1,
+    )
+
+    def library(self) -> BaseCAM:
+        return LibraryLayerCAM(self.model, self.layers())
+
+
+class _SignedEigenCAM(LibraryEigenCAM):  # type: ignore[misc]
+    """A singular vector has no sign of its own: rounding would turn a map over."""
+
+    def get_cam_image(
+        self,
+        input_tensor: Tensor,
+        target_layer: nn.Module,
+        targets: list[nn.Module],
+        activations: NDArray[np.float32],
+        grads: None,
+        eigen_smooth: bool,
+    ) -> NDArray[np.float32]:
+        maps: NDArray[np.float32] = get_2d_projection_with_sign_correction(activations)
+        return maps
+
+
+class EigenCAM(_LibraryCAM):
+    """Eigen-CAM: the first principal component of the feature maps, whatever the class."""
+
+    info = MethodInfo(
+        name="eigencam",
+        title="Eigen-CAM",
+        paper="Muhammad & Yeasin 2020, arXiv 2008.00299",
+        variant=f"{AT}; the sign in which the largest value is positive"
+        " (doi 10.3390/app15137562, Eq. 13)",
+        sign="unsigned",
+        class_specific=False,
+    )
+
+    def library(self) -> BaseCAM:
+        return _SignedEigenCAM(self.model, self.layers())
+
+
+class _BatchedScoreCAM(LibraryScoreCAM):  # type: ignore[misc]
+    """The library takes one picture after another, 16 masks at a time, and draws a bar for each."""
+
+    @torch.no_grad()
+    def get_cam_weights(
+        self,
+        input_tensor: Tensor,
+        target_layer: nn.Module,
+        targets: list[ClassifierOutputTarget],
+        activations: NDArray[np.float32],
+        grads: None,
+    ) -> NDArray[np.float32]:
+        maps = torch.from_numpy(activations).to(input_tensor)
+        classes = torch.tensor([t.category for t in targets], device=maps.device)
+        count, channels = maps.shape[:2]
+        which = torch.arange(count, device=maps.device).repeat_interleave(channels)
+        scores = [
+            self.model(input_tensor[rows] * _as_masks(some, input_tensor.shape[-2:])).gather(
+                1, classes[rows, None]
+            )
+            for some, rows in zip(
+                *(torch.split(x, AT_ONCE) for x in (maps.flatten(0, 1)[:, None], which)),
+                strict=True,
+            )
+        ]
+        return torch.cat(scores).view(count, channels).softmax(dim=1).cpu().numpy()
+
+
+def _as_masks(maps: Tensor, size: torch.Size) -> Tensor:
+    """Feature maps scaled up, and each to [0, 1]. (B, 1, h, w) -> (B, 1, *size)."""
+    masks = F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+    low, high = (end(dim=(2, 3), keepdim=True) for end in (masks.amin, masks.amax))
+    scaled: Tensor = (masks - low) / (high - low + 1e-8)
+    return scaled
+
+
+class ScoreCAM(_LibraryCAM):
+    """Score-CAM: a channel weighs as much as the class's logit on the picture seen through it."""
+
+    info = MethodInfo(
+        name="scorecam",
+        title="Score-CAM",
+        paper="Wang et al. 2020, arXiv 1910.01279",
+        variant=AT,
+        sign="unsigned",
+        forwards=513,
+        costly=True,
+    )
+
+    def library(self) -> BaseCAM:
+        return _BatchedScoreCAM(self.model, self.layers())
+
+
+class _HeadAblationCAM(LibraryAblationCAM):  # type: ignore[misc]
+    """The library runs the whole network for every channel; what lies below the ablated layer
+    stays the same, so the head alone is run again."""
+
+    @torch.no_grad()
+    def get_cam_weights(
+        self,
+        input_tensor: Tensor,
+        target_layer: nn.Module,
+        targets: list[ClassifierOutputTarget],
+        activations: NDArray[np.float32],
+        grads: None,
+    ) -> NDArray[np.float32]:
+        maps = torch.from_numpy(activations).to(input_tensor)
+        classes = torch.tensor([t.category for t in targets], device=maps.device)[:, None]
+        model = self.model
+        whole = self.outputs.gather(1, classes)
+        without = []
+        for channel in range(maps.shape[1]):
+            left = maps.clone()
+            left[:, channel] = 0
+            without.append(model.linear(model.flatten(model.pool(left))).gather(1, classes))
+        weights: NDArray[np.float32] = ((whole - torch.cat(without, dim=1)) / whole).cpu().numpy()
+        return weights
+
+
+class AblationCAM(_LibraryCAM):
+    """Ablation-CAM: a channel weighs by how far the class's logit falls without it."""
+
+    info = MethodInfo(
+        name="ablationcam",
+        title="Ablation-CAM",
+        paper="Desai & Ramaswamy 2020, doi 10.1109/WACV45572.2020.9093360",
+        variant=f"{AT}; the head alone is run for each channel",
+        sign="unsigned",
+    )
+
+    def library(self) -> BaseCAM:
+        return _HeadAblationCAM(self.model, self.layers())
+
+
+class FullGrad(_LibraryCAM):
+    """FullGrad: input times gradient, and the bias times gradient of every convolution."""
+
+    info = MethodInfo(
+        name="fullgrad",
+        title="FullGrad",
+        paper="Srinivas & Fleuret 2019, arXiv 1905.00780",
+        variant="convolutions' biases, each map scaled to [0, 1] before the sum",
+        sign="unsigned",
+        backwards=1,
+    )
+
+    def library(self) -> BaseCAM:
+        return LibraryFullGrad(self.model, [])

@@ -1,8 +1,15 @@
-"""Layer-wise relevance propagation (Bach et al. 2015), by zennit."""
+"""Layer-wise relevance propagation (Bach et al. 2015) and its kin, by zennit."""
 
+import torch
 from torch import Tensor
 from zennit.attribution import Gradient
-from zennit.composites import EpsilonPlusFlat, LayerMapComposite
+from zennit.composites import (
+    EpsilonAlpha2Beta1,
+    EpsilonGammaBox,
+    EpsilonPlusFlat,
+    LayerMapComposite,
+)
+from zennit.composites import ExcitationBackprop as LibraryExcitationBackprop
 from zennit.core import Composite
 from zennit.rules import Epsilon, Norm, Pass
 from zennit.types import Activation, AvgPool, Convolution, Linear
@@ -11,20 +18,22 @@ from baselines.base import NetworkMethod, one_hot
 from vinet_bench.methods import MethodInfo
 
 EPSILON = 1e-6
+BACH = "Bach et al. 2015, doi 10.1371/journal.pone.0130140"
 
 
 class _ZennitMethod(NetworkMethod):
-    """Relevance from the class's logit down to the pixels, by a composite's rules."""
+    """Relevance from the class's output down to the pixels, by a composite's rules."""
 
     def composite(self) -> Composite:
         raise TypeError(f"{type(self).__name__} names no composite")
 
-    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        def start(logits: Tensor) -> Tensor:
-            return logits * one_hot(logits, targets)
+    def start(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The relevance of the outputs: the class's logit. (B, K), (B,) -> (B, K)."""
+        return logits * one_hot(logits, targets)
 
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         with Gradient(self.model, self.composite()) as attributor:
-            _, relevance = attributor(images.clone(), start)
+            _, relevance = attributor(images.clone(), lambda logits: self.start(logits, targets))
         total: Tensor = relevance.detach().sum(dim=1)
         return total
 
@@ -36,9 +45,10 @@ class LRP(_ZennitMethod):
     info = MethodInfo(
         name="lrp",
         title="LRP",
-        paper="Bach et al. 2015, doi 10.1371/journal.pone.0130140",
+        paper=BACH,
         variant="EpsilonPlusFlat: flat in the first layer, z+ in the other convolutions,"
         " epsilon in the linear layer",
+        backwards=1,
     )
 
     def composite(self) -> Composite:
@@ -51,8 +61,9 @@ class LRPEpsilon(_ZennitMethod):
     info = MethodInfo(
         name="lrp-epsilon",
         title="LRP (epsilon)",
-        paper="Bach et al. 2015, doi 10.1371/journal.pone.0130140",
+        paper=BACH,
         variant="epsilon 1e-6 in every layer",
+        backwards=1,
     )
 
     def composite(self) -> Composite:
@@ -60,3 +71,55 @@ class LRPEpsilon(_ZennitMethod):
         return LayerMapComposite(
             [(Activation, Pass()), (AvgPool, Norm()), (Convolution, rule), (Linear, rule)]
         )
+
+
+class LRPGamma(_ZennitMethod):
+    """LRP with the composite EpsilonGammaBox: z-box over [0, 1] in the first layer, gamma (0.25)
+    in the other convolutions, epsilon (1e-6) in the linear layer."""
+
+    info = MethodInfo(
+        name="lrp-gamma",
+        title="LRP (gamma)",
+        paper="Montavon et al. 2019, doi 10.1007/978-3-030-28954-6_10",
+        variant="EpsilonGammaBox: z-box [0, 1] in the first layer, gamma 0.25 in the other"
+        " convolutions, epsilon in the linear layer",
+        backwards=1,
+    )
+
+    def composite(self) -> Composite:
+        low = torch.zeros(1, 1, 1, 1)
+        return EpsilonGammaBox(low=low, high=torch.ones_like(low), epsilon=EPSILON)
+
+
+class LRPAlphaBeta(_ZennitMethod):
+    """LRP with alpha 2, beta 1 in the convolutions and epsilon (1e-6) in the linear layer."""
+
+    info = MethodInfo(
+        name="lrp-alpha-beta",
+        title="LRP (alpha 2, beta 1)",
+        paper=BACH,
+        variant="alpha 2, beta 1 in the convolutions, epsilon in the linear layer",
+        backwards=1,
+    )
+
+    def composite(self) -> Composite:
+        return EpsilonAlpha2Beta1(epsilon=EPSILON)
+
+
+class ExcitationBackprop(_ZennitMethod):
+    """The class's probability mass of 1, passed down over positive weights alone."""
+
+    info = MethodInfo(
+        name="excitation-backprop",
+        title="Excitation backprop",
+        paper="Zhang et al. 2016, arXiv 1608.00507",
+        variant="not contrastive, down to the pixels",
+        sign="unsigned",
+        backwards=1,
+    )
+
+    def composite(self) -> Composite:
+        return LibraryExcitationBackprop()
+
+    def start(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return one_hot(logits, targets)

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.base import NetworkMethod
-from baselines.cam import GAPNetwork
 from vinet_bench.methods import MethodInfo
 
 
@@ -23,11 +22,13 @@ class VisualBackProp(NetworkMethod):
         title="VBP",
         paper="Bojarski et al. 2018, arXiv 1611.05418",
         scaling="minmax",
+        sign="unsigned",
+        class_specific=False,
     )
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        layers = list(cast(GAPNetwork, self.model).features)
+        layers = list(self.gap.features)
         outputs = [images]
         for layer in layers:
             outputs.append(layer(outputs[-1]))

@@ -17,6 +17,8 @@ class VINetMap(NetworkMethod):
         paper="Gu et al. 2020, doi 10.1109/TMM.2020.2971170",
         explains="vinet",
         scaling="as-is",
+        sign="unsigned",
+        class_specific=False,
     )
 
     @torch.no_grad()

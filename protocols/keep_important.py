@@ -44,7 +44,7 @@ class KeepImportant:
         for seed in plan.seeds:
             for name in REFERENCES:
                 yield Cell(self.info.name, name, seed, budget="everything")
-            for name in plan.methods:
+            for name in plan.retrained():
                 for trained_on in ("pictures", "masks", "swapped"):
                     budget = natural_budget(name)
                     yield Cell(self.info.name, name, seed, budget=budget, trained_on=trained_on)

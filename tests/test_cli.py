@@ -74,7 +74,7 @@ def assert_one_line(ended: Ended, *words: str) -> None:
     [
         (["--methods", "vinett"], ["method 'vinett'", "did you mean 'vinet'?"]),
         (["--methods", "cam,,lrp"], ["method ''", "known: "]),
-        (["--methods", "qqqq"], ["method 'qqqq'", "known: cam, centre"]),
+        (["--methods", "qqqq"], ["method 'qqqq'", "known: ablationcam, cam, centre"]),
         (["--preset", "smok"], ["preset 'smok'", "did you mean 'smoke'?"]),
         (["--preset", "xyzzy"], ["preset 'xyzzy'", "known: paper, quick, smoke, standard"]),
         (["--data", "phantm"], ["data set 'phantm'", "'phantom'", "labels.csv"]),

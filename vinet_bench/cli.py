@@ -14,6 +14,7 @@ from rich.table import Table as Grid
 
 from vinet_bench import __version__, cli_data
 from vinet_bench.cli_audit import audit, print_findings
+from vinet_bench.cli_check import check
 from vinet_bench.cli_figures import figure
 from vinet_bench.consoles import BAD_INPUT, FAILED_CELLS, INTERRUPTED, err_console, out_console
 from vinet_bench.errors import UserError
@@ -200,6 +201,7 @@ def report(
 
 app.command()(figure)
 app.command()(audit)
+app.command()(check)
 
 
 @app.command("list")
@@ -215,7 +217,12 @@ def _list_methods() -> list[tuple[str, ...]]:
     from vinet_bench.methods import methods
 
     infos = [factory().info for factory in methods().values()]
-    return [(i.name, i.kind, f"explains {i.explains}", i.paper) for i in infos]
+    named = [(i.name, i.kind, f"explains {i.explains}", i.paper, _cost(i)) for i in infos]
+    return [*named, ("blurred:NAME", "control", "any of these, smoothed", "", "as NAME")]
+
+
+def _cost(info: Any) -> str:
+    return f"{info.forwards} forward, {info.backwards} backward{', costly' * info.costly}"
 
 
 def _list_protocols() -> list[tuple[str, ...]]:

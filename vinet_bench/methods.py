@@ -1,8 +1,9 @@
 """What a saliency method is, and where methods are found."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from vinet_bench.data.dataset import SliceDataset
@@ -18,8 +19,15 @@ class MethodInfo:
 
     explains: the network whose decision is explained: 'vgg16', 'vinet', or 'nothing' for a control.
     kind: 'method'; 'control', which reserves as many pixels as VINet; 'oracle', which knows.
-    variant: which of the published variants this is, where there are several; stands under a table.
+    sign: what the raw maps hold: 'signed', where negative values speak against the class, or
+    'unsigned', where there are none.
     scaling: a policy of vinet_bench.masks.SCALINGS that brings the raw maps to [0, 1] for Eq. 9.
+    variant: which of the published variants this is, where there are several; stands under a table.
+    forwards, backwards: passes through the explained network that one picture's map takes (for one
+    that explains itself, or brings its own network, through that).
+    costly: takes a hundred passes or more, so that it is not retrained unless asked.
+    class_specific: another target gives another map.
+    needs: the field of SliceDataset without which it has nothing to show.
     """
 
     name: str
@@ -29,6 +37,12 @@ class MethodInfo:
     kind: Literal["method", "control", "oracle"] = "method"
     scaling: str = "positive"
     variant: str = ""
+    sign: Literal["signed", "unsigned"] = "signed"
+    forwards: int = 1
+    backwards: int = 0
+    costly: bool = False
+    class_specific: bool = True
+    needs: Literal["", "evidence", "readers"] = ""
 
 
 class SaliencyMethod(Protocol):
@@ -50,6 +64,7 @@ class SaliencyMethod(Protocol):
 
 
 MethodFactory = Callable[[], SaliencyMethod]
+Wrapper = Callable[[SaliencyMethod], SaliencyMethod]
 
 
 def methods() -> Mapping[str, MethodFactory]:
@@ -57,21 +72,41 @@ def methods() -> Mapping[str, MethodFactory]:
 
     Raises UserError if another package stands where `baselines` should.
     """
+    outside = {e.name: e.load() for e in entry_points(group="vinet_bench.methods")}
+    return {**_built_in().METHODS, **outside}
+
+
+def wrappers() -> Mapping[str, Wrapper]:
+    """What turns a method into another, by the word before the colon of `word:method`."""
+    found: Mapping[str, Wrapper] = _built_in().WRAPPERS
+    return found
+
+
+def _built_in() -> ModuleType:
     import baselines
 
-    built_in: Mapping[str, MethodFactory] | None = getattr(baselines, "METHODS", None)
-    if built_in is None:
+    if not hasattr(baselines, "METHODS"):
         raise UserError(
             f"another package named 'baselines' hides vinet-bench's own ({baselines.__path__[0]}): "
             "uninstall it, or run from another folder"
         )
-    outside = {e.name: e.load() for e in entry_points(group="vinet_bench.methods")}
-    return {**built_in, **outside}
+    return baselines
 
 
 def method(name: str) -> SaliencyMethod:
-    """A fresh instance. Raises UserError for an unknown name."""
+    """A fresh instance; `blurred:NAME` wraps another. Raises UserError for an unknown name."""
+    word, colon, inner = name.partition(":")
+    if colon and word in wrappers():
+        return wrappers()[word](method(inner))
     known = methods()
     if name not in known:
         raise unknown_name("method", name, known)
     return known[name]()
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The names in the registry's order, each once, then wrapped ones; what is no method is left
+    out."""
+    wanted = dict.fromkeys(names)
+    wrapped = [name for name in wanted if name.partition(":")[0] in wrappers()]
+    return (*(name for name in methods() if name in wanted), *wrapped)

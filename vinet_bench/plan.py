@@ -6,6 +6,8 @@ from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.presets import DEFAULT_METHODS, PRESETS
 from vinet_bench.settings import SIZES, Frozen, Settings, with_changes
 
+ALL = "all"  # every method of the registry that the data set has something for
+
 
 class Plan(Frozen):
     """One run: data, methods, seeds, threshold and settings.
@@ -27,6 +29,13 @@ class Plan(Frozen):
     def identity(self) -> dict[str, object]:
         """All but the data that makes two plans different tables, not more rows of one table."""
         return self.model_dump(mode="json", include={"threshold", "settings"})
+
+    def retrained(self) -> tuple[str, ...]:
+        """The methods on whose masked pictures networks are trained: a costly one, whose maps of
+        the training part take hours, only where --methods names it."""
+        from vinet_bench.methods import method
+
+        return tuple(n for n in self.methods if self.methods_given or not method(n).info.costly)
 
 
 def make_plan(
@@ -58,7 +67,7 @@ def make_plan(
         patients=patients,
         preset=preset,
         methods=_known_methods(methods),
-        methods_given=methods is not None,
+        methods_given=methods is not None and ALL not in methods,
         rows=tuple(dict.fromkeys(rows or ())),
         seeds=tuple(range(seeds or chosen.seeds)),
         threshold=threshold,
@@ -68,13 +77,12 @@ def make_plan(
 
 
 def _known_methods(names: list[str] | None) -> tuple[str, ...]:
-    """The named methods in the registry's order, each once."""
+    """The named methods in the registry's order, each once; 'all' stands for every one."""
     if names is None:
         return DEFAULT_METHODS
-    from vinet_bench.methods import methods
+    from vinet_bench.methods import in_order, method, methods
 
-    known = list(methods())
     for name in names:
-        if name not in known:
-            raise unknown_name("method", name, known)
-    return tuple(name for name in known if name in names)
+        if name != ALL:
+            method(name)  # an unknown one is an error
+    return in_order(known for name in names for known in (methods() if name == ALL else [name]))

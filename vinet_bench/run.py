@@ -18,7 +18,7 @@ from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.facts import picture_facts
 from vinet_bench.data.splits import Split, majority_share, split_slices
 from vinet_bench.errors import CellError, UserError, unknown_name
-from vinet_bench.methods import MethodInfo, method, methods
+from vinet_bench.methods import MethodInfo, in_order, method
 from vinet_bench.models import build_vinet
 from vinet_bench.networks import CLASSIFIERS, check_classifier, check_importance
 from vinet_bench.plan import Plan
@@ -30,6 +30,8 @@ from vinet_bench.settings import VINetTraining
 from vinet_bench.store import Store
 from vinet_bench.training import CHECKPOINT_RULE, Machine
 from vinet_bench.workshop import Workshop
+
+NEEDED = {"evidence": "masks", "readers": "masks of single readers"}
 
 
 @dataclass(frozen=True)
@@ -161,15 +163,22 @@ def _own_rows(plan: Plan, how: OwnRows, earlier: list[dict[str, str]]) -> list[d
 
 
 def _with_possible_methods(plan: Plan, data: SliceDataset) -> Plan:
-    """Leaves out of the default rows what needs masks that the data set does not have."""
-    if data.evidence is not None:
-        return plan
-    oracles = [name for name in plan.methods if method(name).info.kind == "oracle"]
-    if plan.methods_given and oracles:
-        raise UserError(f"--methods {oracles[0]}: the data set {data.name} has no masks")
+    """Leaves out what needs masks that the data set does not have.
+
+    Raises UserError if such a method was asked for by its name.
+    """
+    lacking = [name for name in plan.methods if not _possible(name, data)]
+    if plan.methods_given and lacking:
+        what = method(lacking[0]).info.needs
+        raise UserError(f"--methods {lacking[0]}: the data set {data.name} has no {NEEDED[what]}")
     return plan.model_copy(
-        update={"methods": tuple(name for name in plan.methods if name not in oracles)}
+        update={"methods": tuple(name for name in plan.methods if name not in lacking)}
     )
+
+
+def _possible(name: str, data: SliceDataset) -> bool:
+    needs = method(name).info.needs
+    return not needs or getattr(data, needs) is not None
 
 
 def _widened(plan: Plan, earlier: dict[str, Any] | None) -> Plan:
@@ -178,7 +187,7 @@ def _widened(plan: Plan, earlier: dict[str, Any] | None) -> Plan:
         return plan
     names = {row["name"] for row in earlier["rows"]} | set(plan.methods)
     seeds = {*plan.seeds, *earlier["seeds"]}
-    rows = tuple(name for name in methods() if name in names)
+    rows = in_order(sorted(names))
     return plan.model_copy(update={"methods": rows, "seeds": tuple(sorted(seeds))})
 
 
@@ -272,4 +281,5 @@ def _row(info: MethodInfo) -> dict[str, str]:
     return {k: getattr(info, k) for k in names} | {
         "explains": "" if info.explains == "nothing" else info.explains,
         "scaling": "" if info.kind == "control" else info.scaling,
+        "costly": "yes" * info.costly,
     }

@@ -95,10 +95,22 @@ def _gaps(context: Context, row: PlanRow) -> dict[tuple[int, ...], list[str]]:
     return gaps
 
 
+def _not_retrained(context: Context) -> list[str]:
+    """Costly methods without a record in Table I."""
+    rows = [row for row in context.rows if row.get("costly") and not context.figures.has(row)]
+    return [row["title"] for row in rows] if context.layout.protocol == "keep-important" else []
+
+
 def _missing(context: Context) -> list[str]:
     """Rows and seeds that the plan names and the records lack; the majority has no seed."""
+    gone = _not_retrained(context)
     empty = [row["title"] for row in context.rows if not context.figures.has(row)]
+    empty = [title for title in empty if title not in gone]
     notes = [f"No records (yet) for: {', '.join(empty)}."] if empty else []
+    if gone:
+        notes.append(
+            f"Costly, and so not retrained unless --methods names them: {', '.join(gone)}."
+        )
     alike: dict[tuple[str, str], list[str]] = {}
     for row in context.rows:
         gaps = {} if row["name"] == "majority" else _gaps(context, row)
