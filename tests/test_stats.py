@@ -325,7 +325,8 @@ def test_identical_rows_are_never_told_apart() -> None:
 def test_a_clear_difference_has_the_least_p_that_resamples_allow() -> None:
     scores, who = some(patients=100, rows=1)
     assert paired_permutation(scores + 3, who, resamples=999).tolist() == [0.001]
-    assert clustered_test(scores + 3, who, resamples=999).tolist() == [0.002]
+    steady = np.repeat(scores, 3, axis=1)
+    assert clustered_test(steady + 3, who, resamples=999).tolist() == [0.002]
     assert paired_permutation(-scores - 3, who, resamples=999).tolist() == [0.001]
 
 
@@ -353,14 +354,19 @@ def test_a_test_over_seeds_does_not_take_two_lucky_seeds_for_a_better_method() -
     assert by_seeds.mean() <= 0.15  # 2 of 40 are expected
 
 
-def test_a_test_and_its_interval_agree() -> None:
+def test_what_is_significant_over_seeds_is_so_over_patients_and_outside_the_interval() -> None:
     scores, who = some(seed=2, rows=40, seeds=3)
     scores += np.linspace(-1, 1, 40)[:, None, None]
     found, p = clustered_intervals(scores, who, seed=1), clustered_test(scores, who, seed=1)
     apart = (found.low > 0) | (found.high < 0)
-    clear = np.abs(p - 0.05) > 0.002
-    np.testing.assert_array_equal(apart[clear], (p <= 0.05)[clear])
-    assert 0 < apart.sum() < 40
+    assert apart[p <= 0.049].all()
+    assert (p >= paired_permutation(scores, who, seed=1)).all()
+    assert 0 < (p <= 0.049).sum() < 40
+
+
+def test_with_one_seed_the_test_is_the_permutation_test() -> None:
+    scores, who = some(seeds=1)
+    np.testing.assert_array_equal(clustered_test(scores, who), paired_permutation(scores, who))
 
 
 # -- many tests
