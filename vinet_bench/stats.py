@@ -193,11 +193,13 @@ def clustered_test(
     """
     by_patients = paired_permutation(differences, patients, classes, seed, resamples)
     clusters = clustered(differences, patients, classes)
+    several = (clusters.patients > 1) & (seed_variance(clusters).seeds > 1)
+    if not several.any():
+        return by_patients
     mean = clusters.pooled.means()[:, 0]
     wide, _ = _deviations(clusters, seed, resamples, 0.975)
     beyond = np.minimum((wide >= mean).sum(axis=0), (wide <= mean).sum(axis=0))
     by_seeds = np.minimum(2 * (1 + beyond) / (1 + resamples), 1)
-    several = (clusters.patients > 1) & (seed_variance(clusters).seeds > 1)
     return np.where(several, np.maximum(by_patients, by_seeds), by_patients)
 
 
