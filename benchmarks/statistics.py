@@ -1,6 +1,7 @@
 """How well the intervals and tests of `vinet_bench/stats.py` hold on made-up data.
 
-    python -m benchmarks.statistics [--repetitions 1000] [--seed 0] [--rounds 7] [--csv PATH]
+    python -m benchmarks.statistics [--repetitions 1000] [--seed 0] [--rounds 7] [--only speed]
+        [--csv PATH]
 
 Prints three tables: the coverage of nominal 95 % intervals; how often a table of rows that are all
 alike has a row that is significant after Holm's correction; and the time of 10,000 resamples for
@@ -37,19 +38,20 @@ def main() -> None:
     options.add_argument("--repetitions", type=int, default=1000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--only", choices=("coverage", "false-positives", "speed"))
     options.add_argument("--csv", type=Path)
     asked = options.parse_args()
-    rngs = np.random.default_rng(asked.seed).spawn(3)
-    tables: dict[str, list[Row]] = {
-        "coverage": [coverage(s, asked.repetitions, rngs[0]) for s in coverage_settings()],
-        "false positives": [
-            false_positives(s, asked.repetitions, rngs[1]) for s in null_settings()
-        ],
-        "speed": speed(asked.rounds, rngs[2]),
+    n, rngs = asked.repetitions, np.random.default_rng(asked.seed).spawn(3)
+    makers: dict[str, Callable[[], list[Row]]] = {
+        "coverage": lambda: [coverage(s, n, rngs[0]) for s in coverage_settings()],
+        "false-positives": lambda: [false_positives(s, n, rngs[1]) for s in null_settings()],
+        "speed": lambda: speed(asked.rounds, rngs[2]),
     }
-    for name, rows in tables.items():
+    tables: dict[str, list[Row]] = {}
+    for name in [asked.only] if asked.only else makers:
+        tables[name] = makers[name]()
         print(f"\n{name}\n")
-        print_table(rows)
+        print_table(tables[name])
     if asked.csv:
         write(asked.csv, tables)
 

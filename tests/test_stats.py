@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from statsmodels.stats.multitest import multipletests
 
 from vinet_bench import stats
+from vinet_bench.bootstrap import _studentized
+from vinet_bench.clusters import clustered, patient_variance
 from vinet_bench.metrics import balanced_hits
 from vinet_bench.stats import (
     Intervals,
@@ -76,9 +78,6 @@ def test_its_width_is_that_of_scipys_bootstrap_of_the_ratio() -> None:
 
 
 def test_one_resample_by_hand() -> None:
-    from vinet_bench.bootstrap import _studentized
-    from vinet_bench.clusters import clustered
-
     clusters = clustered([[1, 0, 0, 1, 1, 0.0]], list("aabbcc"), list("xyxyxx"))
     counts = clusters.counts[:, 0].transpose(1, 0, 2)
     sums = clusters.sums[:, 0].transpose(1, 0, 2) - clusters.class_means()[0] * counts
@@ -117,6 +116,19 @@ def test_seeds_that_differ_widen_it_by_students_t_of_two() -> None:
     half = scipy.stats.t.ppf(0.75, 2) * 0.1 / np.sqrt(3)
     assert found.high[0] - found.mean[0] == pytest.approx(half, rel=0.01)
     assert found.mean[0] - found.low[0] == pytest.approx(half, rel=0.01)
+
+
+def test_patients_and_seeds_together_are_midway_between_two_ways_to_add_them() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=2000)
+    own = (own - own.mean()) / own.std(ddof=1)  # the mean's standard error is 1 / sqrt(2000)
+    error = 1 / np.sqrt(2000)
+    scores = own[None, None] + error * np.sqrt(3) * np.array([-1, 0, 1])[None, :, None]
+    found = clustered_intervals(scores, np.arange(2000))  # so that the seeds' is the same
+    behrens_fisher = rng.standard_normal(10**6) + rng.standard_t(2, 10**6)
+    satterthwaite = np.sqrt(2) * scipy.stats.t.ppf(0.975, 4 / (1 / 1999 + 1 / 2))
+    expected = error * (np.quantile(behrens_fisher, 0.975) + satterthwaite) / 2
+    assert (found.high[0] - found.low[0]) / 2 == pytest.approx(expected, rel=0.02)
 
 
 def test_seeds_that_agree_add_nothing() -> None:
@@ -313,7 +325,8 @@ def test_identical_rows_are_never_told_apart() -> None:
 def test_a_clear_difference_has_the_least_p_that_resamples_allow() -> None:
     scores, who = some(patients=100, rows=1)
     assert paired_permutation(scores + 3, who, resamples=999).tolist() == [0.001]
-    assert clustered_test(scores + 3, who, resamples=999).tolist() == [0.002]
+    steady = np.repeat(scores, 3, axis=1)
+    assert clustered_test(steady + 3, who, resamples=999).tolist() == [0.002]
     assert paired_permutation(-scores - 3, who, resamples=999).tolist() == [0.001]
 
 
@@ -341,14 +354,19 @@ def test_a_test_over_seeds_does_not_take_two_lucky_seeds_for_a_better_method() -
     assert by_seeds.mean() <= 0.15  # 2 of 40 are expected
 
 
-def test_a_test_and_its_interval_agree() -> None:
+def test_what_is_significant_over_seeds_is_so_over_patients_and_outside_the_interval() -> None:
     scores, who = some(seed=2, rows=40, seeds=3)
     scores += np.linspace(-1, 1, 40)[:, None, None]
     found, p = clustered_intervals(scores, who, seed=1), clustered_test(scores, who, seed=1)
     apart = (found.low > 0) | (found.high < 0)
-    clear = np.abs(p - 0.05) > 0.002
-    np.testing.assert_array_equal(apart[clear], (p <= 0.05)[clear])
-    assert 0 < apart.sum() < 40
+    assert apart[p <= 0.049].all()
+    assert (p >= paired_permutation(scores, who, seed=1)).all()
+    assert 0 < (p <= 0.049).sum() < 40
+
+
+def test_with_one_seed_the_test_is_the_permutation_test() -> None:
+    scores, who = some(seeds=1)
+    np.testing.assert_array_equal(clustered_test(scores, who), paired_permutation(scores, who))
 
 
 # -- many tests
@@ -384,6 +402,25 @@ def test_the_smallest_difference_by_hand() -> None:
     error = differences.std(ddof=1) / np.sqrt(6)
     expected = (scipy.stats.t.ppf(0.975, 5) + scipy.stats.t.ppf(0.8, 5)) * error
     assert smallest_difference(differences, list("abcdef"))[0] == pytest.approx(expected)
+
+
+def test_unequal_patients_count_as_fewer() -> None:
+    scores, sizes = np.random.default_rng(0).normal(size=10), [4, 1, 1, 1, 1, 1, 1]
+    who = np.repeat(np.arange(7), sizes)
+    left_out = np.array([scores[who != patient].mean() for patient in range(7)])
+    error = np.sqrt(6 / 7 * ((left_out - left_out.mean()) ** 2).sum())
+    df = 1 / (0.4**2 + 6 * 0.1**2) - 1
+    expected = (scipy.stats.t.ppf(0.975, df) + scipy.stats.t.ppf(0.8, df)) * error
+    assert smallest_difference(scores[None], who)[0] == pytest.approx(expected)
+
+
+def test_a_class_that_one_patient_has_keeps_its_mean_when_that_patient_is_left_out() -> None:
+    scores, who, labels = [[1, 0, 0, 1.0]], list("abcc"), list("xxxy")
+    # Class x: a, b, c have 1, 0, 0; y: c has 1. Without a: (0 + 1) / 2; b: (1/2 + 1) / 2; c: (1/2
+    # + 1) / 2, since y stays 1.
+    left_out = np.array([0.5, 0.75, 0.75])
+    expected = 2 / 3 * ((left_out - left_out.mean()) ** 2).sum()
+    assert patient_variance(clustered(scores, who, labels))[0] == pytest.approx(expected)
 
 
 def test_five_patients_can_show_no_difference() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from vinet_bench.clusters import Clusters, Floats, divide
 
-CELLS = 500_000  # counts at a time, so that they stay in the cache
+CELLS = 50_000  # counts at a time, so that they stay in the cache
 
 
 def pivots(clusters: Clusters, resamples: int, rng: np.random.Generator) -> Floats:
@@ -37,8 +37,8 @@ def _draws(patients: int, resamples: int, rng: np.random.Generator) -> Iterator[
 
 def _studentized(drawn: Floats, sums: Floats, counts: Floats, shares: Floats) -> Floats:
     """(r, P), sums about the class means (P, M, K), (P, M, K), (M, K) -> (r, M)."""
-    weights = divide(shares, _drawn(drawn, counts))  # (r, M, K)
-    moves = divide(_drawn(drawn, sums), _drawn(drawn, counts))
+    sizes = _drawn(drawn, counts)
+    weights, moves = divide(shares, sizes), divide(_drawn(drawn, sums), sizes)  # (r, M, K)
     # A patient's part is sum_k w_k (sum_k - move_k count_k); its square, summed over those drawn,
     # needs the products of all pairs of classes.
     ss, sc, cc = (
