@@ -460,3 +460,12 @@ def test_rankings_agree_as_by_hand_and_rows_without_figures_are_left_out() -> No
 def test_a_ranking_of_nothing_has_no_tau() -> None:
     assert np.isnan(ranking_agreement([1, np.nan], [1, 2]).tau)
     assert np.isnan(ranking_agreement([1, 1, 1], [1, 2, 3]).tau)
+
+
+def test_seeds_that_are_equal_by_chance_do_not_take_the_width_away() -> None:
+    """Two networks that answer one class each: alike in their means, and in no picture."""
+    labels = np.arange(20) % 5
+    hits = np.stack([labels == 0, labels == 1]).astype(float)[None]
+    found = clustered_intervals(hits, np.arange(20))
+    assert found.mean[0] == pytest.approx(0.2)
+    assert found.high[0] - found.low[0] > 0.05

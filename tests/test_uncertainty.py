@@ -14,7 +14,7 @@ from vinet_bench.data.facts import picture_facts
 from vinet_bench.data.splits import Split
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.report import tables, write_report
-from vinet_bench.stats import clustered_intervals, holm, paired_permutation
+from vinet_bench.stats import clustered_intervals, clustered_test, holm
 from vinet_bench.store import Store, read_run
 
 N, EACH = 300, 3  # test pictures; of each patient
@@ -93,7 +93,7 @@ def test_the_csv_file_has_the_adjusted_p(three: Any) -> None:
     with (folder / "table1.csv").open(encoding="utf-8") as file:
         lines = {line["method"]: line for line in csv.DictReader(file)}
     apart = [found[name, 0] - found["vinet", 0] for name in ("cam", "lrp")]
-    p = holm(paired_permutation(np.stack(apart)[:, None], PATIENTS))
+    p = holm(clustered_test(np.stack(apart)[:, None], PATIENTS))
     assert float(lines["cam"]["accuracy_p_vinet"]) == pytest.approx(p[0], abs=1e-6)
     assert float(lines["lrp"]["accuracy_p_vinet"]) == pytest.approx(p[1], abs=1e-6)
     assert lines["vinet"]["accuracy_p_vinet"] == ""

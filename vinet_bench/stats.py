@@ -22,6 +22,7 @@ from vinet_bench.clusters import (
     seed_variance,
 )
 
+LEAST = 0.1  # of the interaction, below which no variance of a mean is taken to be
 FEW = 8  # with fewer patients there are too few different resamples for an end at 2.5 %
 CELLS = 1_000_000  # signs at a time, to bound the memory
 
@@ -90,7 +91,10 @@ def _deviations(
     """
     first, second, third = np.random.default_rng(seed).spawn(3)
     seeds = seed_variance(clusters)
-    patients = np.maximum(patient_variance(clusters) - seeds.interaction, 0)
+    # The interaction is in both, and counts once. Seeds that are equal by chance take nothing away.
+    shared = seeds.interaction
+    least = np.nan_to_num(np.maximum(LEAST * shared - seeds.between, 0))
+    patients = np.maximum(patient_variance(clusters) - shared, least)
     df, seed_df = np.maximum(effective_patients(clusters) - 1, 1), np.maximum(seeds.seeds - 1, 1)
     squares = patients**2 / df + seeds.between**2 / seed_df
     whole_df = np.where(squares > 0, divide((patients + seeds.between) ** 2, squares), df)

@@ -190,9 +190,10 @@ def _tests(context: Context) -> list[str]:
             )
             notes.append(f"{figure.heading.removesuffix(' %')} differs: {words}.")
     if notes:
+        over = "by patients and seeds" if len(context.seeds) > 1 else "by patients"
         notes.append(
-            f"Differences: paired permutation of whole patients, Holm over the rows, p < {LEVEL};"
-            " in parentheses the difference that is found with a power of 80 %."
+            f"Differences: paired test {over}, Holm over the rows, p < {LEVEL};"
+            " in parentheses the difference that is found with a power of 80 %, for these networks."
         )
     return notes
 

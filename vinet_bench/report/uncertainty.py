@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vinet_bench.report.audit.material import test_patients
 from vinet_bench.report.figures import Figures, PlanRow
 from vinet_bench.report.layout import Figure, Layout
-from vinet_bench.stats import clustered_intervals, holm, paired_permutation, smallest_difference
+from vinet_bench.stats import clustered_intervals, clustered_test, holm, smallest_difference
 
 Scores = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -127,7 +127,7 @@ class Uncertainty:
         p: dict[str, float] = {}
         smallest: list[float] = []
         for places, stack in _alike(differences.items()):
-            found = paired_permutation(stack, self._known_patients)
+            found = clustered_test(stack, self._known_patients)
             p |= {name: float(value) for (name, _), value in zip(places, found, strict=True)}
             smallest += smallest_difference(stack, self._known_patients).tolist()
         if not p:
