@@ -12,15 +12,15 @@ from torch import Tensor
 from protocols.shared import (
     Measured,
     mask_scores,
+    occluded,
     own_map,
-    probability_drop,
     records,
     scores,
     shown,
 )
 from vinet_bench.ablations import mean_noise, nothing_destroyed
 from vinet_bench.data.dataset import PARTS
-from vinet_bench.masks import remove, reserved, scale
+from vinet_bench.masks import reserved, scale
 from vinet_bench.metrics import extremes, importance_losses, value_shares
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo, TableRow
@@ -115,7 +115,9 @@ class Destruction:
         if variant.changes:  # else the map is one that another row has
             found |= Measured(figures=_values(maps["test"]))
         found |= _retrained(own, cell.seed, masks)
-        found |= _occluded(own, cell.seed, masks["test"])
+        removed = occluded(own, cell.seed, masks["test"], np.ones(len(test), np.bool_))
+        names = {"accuracy": "occluded_accuracy", "probability_drop": "probability_drop"}
+        found |= removed.renamed(names)
         return records(cell, workshop, found)
 
 
@@ -143,11 +145,3 @@ def _retrained(workshop: Workshop, seed: int, masks: Mapping[str, Tensor]) -> Me
         probabilities = workshop.retrained(examples, seed).probabilities
         found |= scores(probabilities, labels).renamed({"accuracy": key})
     return found
-
-
-def _occluded(workshop: Workshop, seed: int, masks: Tensor) -> Measured:
-    """Occlusion (Table II's protocol): the reserved pixels become zero."""
-    occluded = remove(workshop.examples("test").images, masks)
-    after = workshop.predict_original(seed, occluded)
-    own = scores(after, workshop.part("test").labels)
-    return own.renamed({"accuracy": "occluded_accuracy"}) | probability_drop(workshop, seed, after)

@@ -2,15 +2,7 @@
 
 from collections.abc import Iterable
 
-from protocols.shared import (
-    REFERENCES,
-    Measured,
-    probability_drop,
-    records,
-    reference,
-    scores,
-)
-from vinet_bench.masks import remove
+from protocols.shared import REFERENCES, Measured, occluded, records, reference
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
@@ -43,11 +35,9 @@ class Occlusion:
         if cell.method in REFERENCES:
             return reference(cell, workshop)
         masks = workshop.masks(cell.method, cell.seed, "test", cell.budget)
-        after = workshop.predict_original(
-            cell.seed, remove(workshop.examples("test").images, masks)
-        )
-        left = (~masks).double().mean(dim=(1, 2)).numpy()
-        found = scores(after, workshop.part("test").labels) | Measured({"fraction_kept": left})
+        where = workshop.tested(cell.method)
+        left = {"fraction_kept": (~masks).double().mean(dim=(1, 2)).numpy()[where]}
         if cell.budget == "equal":
-            found |= Measured({"tied_pixels": workshop.tied_shares(cell.method, cell.seed)})
-        return records(cell, workshop, found | probability_drop(workshop, cell.seed, after))
+            left["tied_pixels"] = workshop.tied_shares(cell.method, cell.seed)[where]
+        found = occluded(workshop, cell.seed, masks, where) | Measured(left).spread(where)
+        return records(cell, workshop, found)

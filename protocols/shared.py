@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError
-from vinet_bench.masks import keep
+from vinet_bench.masks import keep, remove
 from vinet_bench.metrics import (
     balanced_hits,
     brier_scores,
@@ -49,6 +49,20 @@ class Measured:
             {**self.kept, **other.kept},
         )
 
+    def spread(self, where: NDArray[np.bool_]) -> "Measured":
+        """The scores of some pictures, those at `where` (N,), as scores of all: NaN elsewhere."""
+
+        def wide(scores: Floats) -> Floats:
+            every = np.full((len(where), *scores.shape[1:]), np.nan, scores.dtype)
+            every[where] = scores
+            return every
+
+        pictures, kept = (
+            {name: wide(scores) for name, scores in found.items()}
+            for found in (self.pictures, self.kept)
+        )
+        return Measured(pictures, self.figures, kept)
+
     def renamed(self, names: Mapping[str, str]) -> "Measured":
         """These scores alone, under other names."""
         return Measured({new: self.pictures[old] for old, new in names.items()})
@@ -58,7 +72,8 @@ def records(cell: Cell, workshop: Workshop, measured: Measured) -> list[Record]:
     """One record for each figure; the scores behind them are stored under the cell's key."""
     workshop.keep_scores(cell, {**measured.kept, **measured.pictures})
     means = {metric: float(np.nanmean(scores)) for metric, scores in measured.pictures.items()}
-    n = len(workshop.part("test"))
+    counts = [np.isfinite(scores).sum() for scores in measured.pictures.values()]
+    n = int(max(counts, default=len(workshop.part("test"))))
     return [
         Record(cell, metric, value, n) for metric, value in {**means, **measured.figures}.items()
     ]
@@ -125,13 +140,16 @@ def mask_scores(masks: Tensor, test: SliceDataset) -> Measured:
     return Measured(found)
 
 
-def probability_drop(workshop: Workshop, seed: int, after: NDArray[np.float32]) -> Measured:
-    """The fall of the true class's probability on each occluded test picture.
-
-    after (N, K): the original network's probabilities for the occluded pictures.
+def occluded(workshop: Workshop, seed: int, masks: Tensor, where: NDArray[np.bool_]) -> Measured:
+    """What the original network says of test pictures whose masked pixels became zero (Eq. 10),
+    and by how much the true class's probability fell. masks (N, H, W); where (N,): which pictures.
     """
-    before, labels = workshop.original_probabilities(seed), workshop.part("test").labels
-    return Measured({"probability_drop": probability_drops(before, after, labels)})
+    chosen, labels = torch.from_numpy(where), workshop.part("test").labels[where]
+    after = workshop.predict_original(
+        seed, remove(workshop.examples("test").images[chosen], masks[chosen])
+    )
+    drops = probability_drops(workshop.original_probabilities(seed)[where], after, labels)
+    return (scores(after, labels) | Measured({"probability_drop": drops})).spread(where)
 
 
 def own_map(workshop: Workshop, seed: int, part: str) -> Tensor:

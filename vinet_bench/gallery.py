@@ -95,11 +95,11 @@ class Gallery:
         for row in self._rows:
             if row["kind"] == "method":
                 maps = self._shop.kept_maps(row["name"], self._seed, "test")
-                if maps is None:
+                chosen = None if maps is None else maps[torch.from_numpy(self._chosen)]
+                if chosen is None or chosen.isnan().any():  # a costly method explains a few only
                     lacking.append(row["title"])
                 else:
-                    scaled = scale(maps[torch.from_numpy(self._chosen)], row["scaling"])
-                    found.append(Strip(row["title"], scaled.numpy()))
+                    found.append(Strip(row["title"], scale(chosen, row["scaling"]).numpy()))
         return found, lacking
 
     def scales(self) -> list[Strip]:

@@ -51,6 +51,7 @@ PRESETS = {
             explained=_EXPLAINED.model_copy(update=_TINY),
             retrain=_CLASSIFIER.model_copy(update=_TINY),
             mask_size=32,
+            costly_pictures=16,
         ),
         seeds=1,
     ),

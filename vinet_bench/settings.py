@@ -90,6 +90,9 @@ class Settings(Frozen):
     control_budget: Literal["vinet"] | Share = Field(
         "vinet", description="share of pixels that the controls reserve, or vinet for VINet's S"
     )
+    costly_pictures: int = Field(
+        64, ge=1, description="test pictures, the same for all, that costly methods explain"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 in training where the hardware has it"
     )

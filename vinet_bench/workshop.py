@@ -23,7 +23,7 @@ from vinet_bench.networks import build_classifier
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
-from vinet_bench.seeds import picture_generators
+from vinet_bench.seeds import generator, picture_generators, picture_hash
 from vinet_bench.settings import Settings, Training, VINetTraining
 from vinet_bench.store import Store
 from vinet_bench.training import (
@@ -263,7 +263,8 @@ class Workshop:
         return predict(model, self.examples(part).images, self.machine, seed).numpy()
 
     def maps(self, name: str, seed: int, part: str) -> Tensor:
-        """Raw maps of a part, (N, H, W) float32, for the explained network's own predictions.
+        """Raw maps of a part, (N, H, W) float32, for the explained network's own predictions; NaN
+        for a test picture that is not `tested`.
 
         Raises CellError if a map is not finite or not of the picture's size.
         """
@@ -283,22 +284,37 @@ class Workshop:
         info = method(name).info
         network = {"vinet": self.settings.vinet, "vgg16": self.settings.explained}
         training = network[info.explains].model_dump() if info.explains in network else {}
-        return key_of(
-            self._context() | {"method": name, "part": part, "seed": seed, "training": training}
-        )
+        parts = {"method": name, "part": part, "seed": seed, "training": training}
+        if part == "test" and not self.tested(name).all():
+            parts["pictures"] = self.settings.costly_pictures
+        return key_of(self._context() | parts)
+
+    def tested(self, name: str) -> NDArray[np.bool_]:
+        """Which test pictures a method explains, (N,): all; a costly one that is not retrained
+        explains a few that their content chooses, the same for every such method."""
+        images = self.examples("test").images
+        chosen = np.ones(len(images), np.bool_)
+        few = self.settings.costly_pictures
+        if name in self.plan.retrained() or not method(name).info.costly or few >= len(images):
+            return chosen
+        draws = [int(generator("costly", picture_hash(image)).initial_seed()) for image in images]
+        chosen[np.argsort(draws)[few:]] = False
+        return chosen
 
     def _explain(self, name: str, seed: int, part: str) -> Tensor:
         chosen = method(name)
         model = self.explained(chosen.info.explains, seed)
         chosen.fit(model, self.data if chosen.info.kind == "oracle" else self.part("train"))
         pictures, targets = self.examples(part).pictures, self._targets(name, seed, part)
-        batches = torch.split(torch.arange(len(targets)), EXPLAIN_BATCH)
-        maps = []
+        every = torch.arange(len(targets))
+        wanted = every[torch.from_numpy(self.tested(name))] if part == "test" else every
+        maps = torch.full((len(every), *self.data.size), torch.nan)
+        batches = torch.split(wanted, EXPLAIN_BATCH)
         with self.progress.step(f"{chosen.info.title} maps, {part}", len(batches)) as advance:
             for batch in batches:
-                maps.append(self._explain_batch(chosen, pictures(batch), targets[batch]))
+                maps[batch] = self._explain_batch(chosen, pictures(batch), targets[batch])
                 advance()
-        return torch.cat(maps)
+        return maps
 
     def _targets(self, name: str, seed: int, part: str) -> Tensor:
         """The explained network's predictions on a part, (N,); 0 for a control."""

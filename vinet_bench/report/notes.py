@@ -101,6 +101,20 @@ def _not_retrained(context: Context) -> list[str]:
     return [row["title"] for row in rows] if context.layout.protocol == "keep-important" else []
 
 
+def _fewer_pictures(context: Context) -> list[str]:
+    """Costly methods explain some test pictures only."""
+    found = {row["title"]: context.figures.pictures(row) for row in context.rows}
+    most = max(found.values(), default=0)
+    costly = {row["title"] for row in context.rows if row.get("costly")}
+    few = [(t, n) for t, n in found.items() if t in costly and 0 < n < most]
+    if not few:
+        return []
+    named = ", ".join(title for title, _ in few)
+    return [
+        f"Costly, and so of {few[0][1]} of the {most} test pictures, the same for each: {named}."
+    ]
+
+
 def _missing(context: Context) -> list[str]:
     """Rows and seeds that the plan names and the records lack; the majority has no seed."""
     gone = _not_retrained(context)
@@ -292,7 +306,7 @@ def _left_out(context: Context) -> list[str]:
 
 def all_notes(context: Context) -> list[str]:
     """The notes in the order of print: failures first, then what the figures mean."""
-    made: list[Callable[[Context], list[str]]] = [_failures, _missing, _collapsed]
+    made: list[Callable[[Context], list[str]]] = [_failures, _missing, _fewer_pictures, _collapsed]
     made += [_vinets] if context.layout.own_rows else []
     made += [_drop, _data, _majority, _seeds_and_intervals, _tests, _threshold]
     if not context.layout.own_rows:
