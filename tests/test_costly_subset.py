@@ -32,7 +32,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return read_run(folder)
 
 
-def tested(run: Run, method: str) -> set[int]:
+def explained_pictures(run: Run, method: str) -> set[int]:
     cells = [c for c in run.keys if (c.protocol, c.method) == ("occlusion", method)]
     places = {tuple(np.flatnonzero(np.isfinite(run.scores(c)["accuracy"]))) for c in cells}
     (every,) = places  # at both budgets the same
@@ -40,9 +40,9 @@ def tested(run: Run, method: str) -> set[int]:
 
 
 def test_they_share_the_pictures(done: Run) -> None:
-    assert len(tested(done, "occlusion")) == FEW
-    assert tested(done, "occlusion") == tested(done, "scorecam")
-    assert len(tested(done, "saliency")) == 20
+    assert len(explained_pictures(done, "occlusion")) == FEW
+    assert explained_pictures(done, "occlusion") == explained_pictures(done, "scorecam")
+    assert len(explained_pictures(done, "saliency")) == 20
 
 
 def test_figures_are_of_those_pictures_alone(done: Run) -> None:
@@ -54,13 +54,13 @@ def test_figures_are_of_those_pictures_alone(done: Run) -> None:
 
 def test_the_tables_say_so(done: Run) -> None:
     first, second = (tables(done)[name] for name in ("table1", "table2"))
-    assert noted(first, "Costly, and so not retrained").endswith(": Score-CAM, Occlusion.")
+    assert noted(first, "Costly, and so not retrained").endswith(": Score-CAM, Occlusion map.")
     assert noted(second, "Costly, and so of 7 of the 20 test pictures").endswith(
-        ": Score-CAM, Occlusion."
+        ": Score-CAM, Occlusion map."
     )
 
 
 def test_named_they_explain_every_picture(tmp_path: Path) -> None:
     plan = plan_of(given=True).model_copy(update={"methods": ("occlusion",)})
     assert run(["occlusion"], plan, tmp_path, "cpu").failed == ()
-    assert len(tested(read_run(tmp_path), "occlusion")) == 20
+    assert len(explained_pictures(read_run(tmp_path), "occlusion")) == 20
