@@ -24,7 +24,7 @@ from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import MASKED, Figure, Layout
 from vinet_bench.seeds import picture_generators
-from vinet_bench.training import as_pictures, predict_logits
+from vinet_bench.training import Machine, as_pictures, predict_logits
 from vinet_bench.workshop import Workshop
 
 SHARES = (0.01, 0.1, 0.3)  # n of sensitivity-n, as shares of the pixels
@@ -83,7 +83,7 @@ class Faithfulness:
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         chosen = fewer_pictures(workshop)
         maps = living_maps(workshop, cell.method, cell.seed)[chosen]
-        sums = _sums(maps, _sets(workshop, chosen))
+        sums = map_sums(maps, _sets(workshop, chosen))
         found = _scores("", sums, _falls(workshop, cell.seed, "original", chosen))
         explained = method(cell.method).info.explains
         if explained != "nothing":
@@ -107,7 +107,7 @@ def _sets(workshop: Workshop, chosen: Tensor) -> dict[str, Tensor]:
     return sets
 
 
-def _sums(maps: Tensor, sets: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+def map_sums(maps: Tensor, sets: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
     """The map's sum over each set, (N, P)."""
     wide = maps.double()
     return {
@@ -132,16 +132,20 @@ def _falls(
     images = as_pictures(workshop.examples("test").images[chosen])
 
     def make() -> dict[str, NDArray[np.float64]]:
-        return _measured_falls(workshop, model, images, _sets(workshop, chosen), seed)
+        sets = _sets(workshop, chosen)
+        return logit_falls(model, images, sets, workshop.machine, seed)
 
     return workshop.remembered("falls", parts, make)
 
 
-def _measured_falls(
-    workshop: Workshop, model: nn.Module, images: Tensor, sets: Mapping[str, Tensor], seed: int
+def logit_falls(
+    model: nn.Module, images: Tensor, sets: Mapping[str, Tensor], machine: Machine, seed: int
 ) -> dict[str, NDArray[np.float64]]:
+    """By kind of set (P, N, H, W), the fall of the logit of the class that is given the untouched
+    pictures, (N, P). A VINet's noise is that of the untouched picture."""
+
     def logits(pictures: Tensor) -> Tensor:
-        return predict_logits(model, pictures, workshop.machine, seed, images).double()
+        return predict_logits(model, pictures, machine, seed, images).double()
 
     before = logits(images)
     classes = before.argmax(dim=1, keepdim=True)

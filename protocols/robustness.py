@@ -81,7 +81,7 @@ _CHANGEABLE = MASKED - {"oracle"}  # an oracle knows no changed picture
 def _agreement(name: str, heading: str) -> tuple[Figure, Figure]:
     return (
         Figure(name, name, heading, interval=True, kinds=_CHANGEABLE, better="high", percent=False),
-        Figure(f"{name}_unchanged", f"{name}_unchanged", kinds=frozenset({"method"})),
+        Figure(f"{name}_unchanged", f"{name}_unchanged", kinds=_CHANGEABLE),
     )
 
 
