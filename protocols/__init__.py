@@ -1,9 +1,14 @@
 """Evaluation protocols by name; one file a protocol, or two that differ in one word."""
 
+from protocols.complexity import Complexity
+from protocols.deletion import Deletion
 from protocols.destruction import Destruction
+from protocols.faithfulness import Faithfulness
 from protocols.keep_important import KeepImportant
 from protocols.networks import Classifiers, ImportanceNetworks
 from protocols.occlusion import Occlusion
+from protocols.road import Road
+from protocols.robustness import Robustness
 from vinet_bench.protocols import ProtocolFactory
 
 PROTOCOLS: dict[str, ProtocolFactory] = {
@@ -12,4 +17,9 @@ PROTOCOLS: dict[str, ProtocolFactory] = {
     "importance-networks": ImportanceNetworks,
     "classifiers": Classifiers,
     "destruction": Destruction,
+    "deletion": Deletion,
+    "road": Road,
+    "faithfulness": Faithfulness,
+    "complexity": Complexity,
+    "robustness": Robustness,
 }

@@ -153,12 +153,21 @@ def value_shares(maps: Floats, bins: int) -> Floats:
 def mean_rank_correlation(maps: Floats, others: Floats) -> float:
     """Spearman's correlation of each pair of maps, averaged. (N, H, W) twice.
 
-    A constant map has no order: it counts as 1 beside its equal, else as 0.
-
     >>> mean_rank_correlation(np.array([[[0, 1, 2]]]), np.array([[[0, 5, 9]]]))
     1.0
     """
-    return float(np.mean([_rank_correlation(a, b) for a, b in zip(maps, others, strict=True)]))
+    return float(np.mean(rank_correlations(maps, others)))
+
+
+def rank_correlations(maps: Floats, others: Floats) -> Floats:
+    """Spearman's correlation of each pair of maps. (N, H, W) twice -> (N,).
+
+    A constant map has no order: it counts as 1 beside its equal, else as 0.
+
+    >>> rank_correlations(np.array([[[0, 1, 2]]]), np.array([[[9, 5, 0]]]))
+    array([-1.])
+    """
+    return np.array([_rank_correlation(a, b) for a, b in zip(maps, others, strict=True)])
 
 
 def _rank_correlation(one: Floats, other: Floats) -> float:

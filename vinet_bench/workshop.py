@@ -32,6 +32,7 @@ from vinet_bench.training import (
     Fit,
     Machine,
     Task,
+    as_pictures,
     fit,
     predict,
 )
@@ -250,6 +251,18 @@ class Workshop:
         narrow = {name: array.astype(np.float32) for name, array in scores.items()}
         self.store.save("scores", self.cell_key(cell), narrow)
 
+    def remembered(
+        self, kind: str, parts: dict[str, Any], make: Callable[[], Mapping[str, NDArray[Any]]]
+    ) -> Mapping[str, NDArray[Any]]:
+        """Named arrays that several cells need, made once; parts: all that determines them beside
+        the data, the split and the machine."""
+        key = key_of(self._context() | parts)
+        stored = self.store.load(kind, key)
+        if stored is None:
+            stored = dict(make())
+            self.store.save(kind, key, stored)
+        return stored
+
     # -- maps
 
     def explained_probabilities(
@@ -302,21 +315,38 @@ class Workshop:
         return chosen
 
     def _explain(self, name: str, seed: int, part: str) -> Tensor:
-        chosen = method(name)
-        model = self.explained(chosen.info.explains, seed)
-        chosen.fit(model, self.data if chosen.info.kind == "oracle" else self.part("train"))
-        pictures, targets = self.examples(part).pictures, self._targets(name, seed, part)
-        every = torch.arange(len(targets))
+        explain, targets = self.explainer(name, seed), self.targets(name, seed, part)
+        images, every = self.examples(part).images, torch.arange(len(targets))
         wanted = every[torch.from_numpy(self.tested(name))] if part == "test" else every
         maps = torch.full((len(every), *self.data.size), torch.nan)
         batches = torch.split(wanted, EXPLAIN_BATCH)
-        with self.progress.step(f"{chosen.info.title} maps, {part}", len(batches)) as advance:
+        with self.progress.step(f"{method(name).info.title} maps, {part}", len(batches)) as advance:
             for batch in batches:
-                maps[batch] = self._explain_batch(chosen, pictures(batch), targets[batch])
+                maps[batch] = explain(images[batch], targets[batch])
                 advance()
         return maps
 
-    def _targets(self, name: str, seed: int, part: str) -> Tensor:
+    def explainer(self, name: str, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """A method that has its network: pictures as in Examples, (N,) targets -> (N, H, W) maps.
+
+        Raises CellError, when it is called, as `maps` does.
+        """
+        chosen = method(name)
+        model = self.explained(chosen.info.explains, seed)
+        chosen.fit(model, self.data if chosen.info.kind == "oracle" else self.part("train"))
+
+        def explain(images: Tensor, targets: Tensor) -> Tensor:
+            batches = (torch.split(some, EXPLAIN_BATCH) for some in (images, targets))
+            return torch.cat(
+                [
+                    self._explain_batch(chosen, as_pictures(some), own)
+                    for some, own in zip(*batches, strict=True)
+                ]
+            )
+
+        return explain
+
+    def targets(self, name: str, seed: int, part: str) -> Tensor:
         """The explained network's predictions on a part, (N,); 0 for a control."""
         probabilities = self.explained_probabilities(name, seed, part)
         if probabilities is None:
@@ -365,7 +395,7 @@ class Workshop:
             return None
         few = torch.arange(min(SANITY_PICTURES, len(self.examples("test"))))
         chosen.fit(self._untrained(chosen.info.explains, seed), self.part("train"))
-        targets = self._targets(name, seed, "test")[few]
+        targets = self.targets(name, seed, "test")[few]
         others = self._explain_batch(chosen, self.examples("test").pictures(few), targets)
         return mean_rank_correlation(self.maps(name, seed, "test")[few].numpy(), others.numpy())
 

@@ -16,9 +16,9 @@ from vinet_bench.store import Run
 
 _BUDGETS = {
     "reference": ("everything", "threshold", "equal"),
-    "method": ("threshold",),
-    "oracle": ("threshold",),
-    "control": ("equal",),
+    "method": ("threshold", "everything"),
+    "oracle": ("threshold", "everything"),
+    "control": ("equal", "everything"),
 }
 _WHERE = {"masks": "masks alone", "swapped": "swapped masks"}
 PlanRow = Mapping[str, Any]
@@ -120,6 +120,11 @@ class Figures:
             return "equal"
         wanted = _BUDGETS.get(row["kind"], ("threshold",))
         return next((b for b in wanted if b in self._budgets.get(row["name"], ())), wanted[0])
+
+    @property
+    def whole_maps(self) -> bool:
+        """True if no cell chose pixels by a budget."""
+        return all(found <= {"everything"} for found in self._budgets.values())
 
     def has(self, row: PlanRow) -> bool:
         """True if the row has any record, failed ones included."""

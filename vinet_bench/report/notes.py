@@ -190,6 +190,12 @@ def _seeds_and_intervals(context: Context) -> list[str]:
     return [f"{named}.{bracket}{half}"]
 
 
+def _size(figure: Figure, difference: float) -> str:
+    if figure.percent:
+        return f"{100 * difference:.1f} points"
+    return f"{difference:.{figure.digits}f}"
+
+
 def _tests(context: Context) -> list[str]:
     """What the marks mean, and what could not have been marked."""
     notes = []
@@ -199,7 +205,7 @@ def _tests(context: Context) -> list[str]:
         if marked and figure.heading:
             words = " and ".join(
                 f"{mark} from {found.against['title']} (differences below"
-                f" {100 * found.smallest:.1f} points could hardly be shown)"
+                f" {_size(figure, found.smallest)} could hardly be shown)"
                 for mark, found in marked
             )
             notes.append(f"{figure.heading.removesuffix(' %')} differs: {words}.")
@@ -214,7 +220,7 @@ def _tests(context: Context) -> list[str]:
 
 def _threshold(context: Context) -> list[str]:
     t = context.plan.get("threshold")
-    if t is None:
+    if t is None or context.figures.whole_maps:
         return []
     bound = f"{1 - t:.6f}".rstrip("0")
     return [
@@ -224,6 +230,8 @@ def _threshold(context: Context) -> list[str]:
 
 
 def _budget(context: Context) -> list[str]:
+    if context.figures.whole_maps:
+        return []
     budget = context.plan.get("settings", {}).get("control_budget", "vinet")
     words = "as many pixels as VINet reserves"
     if isinstance(budget, int | float):

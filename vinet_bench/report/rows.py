@@ -12,10 +12,16 @@ NETWORKS = {
 
 
 def rows_of(run: Run, layout: Layout) -> list[PlanRow]:
-    """The rows of a table in their order, networks by their published names."""
+    """The rows of a table in their order, networks by their published names; without those of a
+    kind that none of its figures is for."""
     found: list[PlanRow] = (
         run.plan.get("own_rows", {}).get(layout.protocol, [])
         if layout.own_rows
         else run.plan.get("rows", [])
     )
-    return [{**row, "title": NETWORKS.get(row["title"], row["title"])} for row in found]
+    kinds = {kind for figure in layout.figures for kind in figure.kinds}
+    return [
+        {**row, "title": NETWORKS.get(row["title"], row["title"])}
+        for row in found
+        if row["kind"] in kinds
+    ]

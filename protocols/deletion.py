@@ -1,0 +1,111 @@
+"""Deletion and insertion: take a picture away pixel by pixel, and see when the decision goes."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from protocols.shared import Measured, ranks, records, whole_map_cells
+from vinet_bench.faithfulness import areas
+from vinet_bench.masks import ORDERS, replace
+from vinet_bench.perturbations import blurred
+from vinet_bench.plan import Plan
+from vinet_bench.protocols import ProtocolInfo
+from vinet_bench.records import Cell, Record
+from vinet_bench.report.layout import MASKED, Figure, Layout
+from vinet_bench.training import as_pictures
+from vinet_bench.workshop import Workshop
+
+
+def _area(metric: str, heading: str, better: str) -> Figure:
+    return Figure(metric, metric, heading, 1, interval=True, kinds=MASKED, better=better)
+
+
+class Deletion:
+    """The area under the original ResNet-18's probability of the class that it gives the untouched
+    picture, while pixels are replaced in the map's order (Petsiuk et al. 2018).
+
+    Most relevant first (MoRF) is deletion. Least relevant first (LeRF), read backwards, is
+    insertion: the start picture with its most relevant pixels put in. One computation is both.
+    """
+
+    info = ProtocolInfo(
+        name="deletion",
+        title="Deletion and insertion",
+        paper="Petsiuk et al. 2018, arXiv 1806.07421",
+        higher_is_better=True,
+        in_all=False,
+    )
+    layout = Layout(
+        "deletion",
+        "deletion",
+        "Deletion and insertion",
+        "Deletion (most relevant pixels first) and insertion (least relevant first, read backwards)"
+        " on {data}: the area under the probability, from a {network} trained on the original"
+        " pictures, of the class that it gives the untouched picture. Pixels become air, or those"
+        " of the blurred picture. Gap: insertion less deletion.",
+        (
+            _area("deletion_air", "Deletion AUC %", "low"),
+            _area("insertion_air", "Insertion AUC %", "high"),
+            _area("gap_air", "Gap", "high"),
+            _area("deletion_blur", "Deletion, blur %", "low"),
+            _area("insertion_blur", "Insertion, blur %", "high"),
+            _area("gap_blur", "Gap, blur", "high"),
+        ),
+    )
+
+    def cells(self, plan: Plan) -> Iterable[Cell]:
+        return whole_map_cells(self.info.name, plan)
+
+    def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
+        images = as_pictures(workshop.examples("test").images)
+        order = ranks(workshop, cell.method, cell.seed)
+        settings = workshop.settings.evaluation
+        fractions = np.linspace(0, 1, settings.steps + 1)
+        found = Measured(kept={"fractions": fractions})
+        fills = {"air": torch.zeros_like(images), "blur": blurred(images, settings.blur)}
+        for name, fill in fills.items():
+            curves = {
+                way: curve(workshop, cell.seed, replacing(order, way, images, fill), fractions)
+                for way in ORDERS
+            }
+            found |= _areas(name, curves, fractions)
+        return records(cell, workshop, found)
+
+
+def replacing(order: Tensor, way: str, images: Tensor, fill: Tensor) -> Callable[[float], Tensor]:
+    """What gives the pictures with a fraction of their pixels replaced, in one of ORDERS."""
+    pixels = order[0].numel()
+
+    def at(fraction: float) -> Tensor:
+        return replace(images, ORDERS[way](order, round(fraction * pixels)), fill)
+
+    return at
+
+
+def curve(
+    workshop: Workshop,
+    seed: int,
+    pictures: Callable[[float], Tensor],
+    fractions: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """The original network's probability of its first choice at each fraction, (N, T)."""
+    classes = workshop.original_probabilities(seed).argmax(axis=1)[:, None]
+    steps = [workshop.predict_original(seed, pictures(float(f))) for f in fractions]
+    return np.concatenate([np.take_along_axis(p, classes, axis=1) for p in steps], axis=1)
+
+
+def _areas(
+    fill: str, curves: dict[str, NDArray[np.float32]], fractions: NDArray[np.float64]
+) -> Measured:
+    deletion, insertion = (areas(curves[way], fractions) for way in ("morf", "lerf"))
+    return Measured(
+        {
+            f"deletion_{fill}": deletion,
+            f"insertion_{fill}": insertion,
+            f"gap_{fill}": insertion - deletion,
+        },
+        kept={f"{way}_{fill}": values for way, values in curves.items()},
+    )
