@@ -2,6 +2,7 @@
 
 from protocols.destruction import Destruction
 from protocols.keep_important import KeepImportant
+from protocols.localisation import Localisation
 from protocols.networks import Classifiers, ImportanceNetworks
 from protocols.occlusion import Occlusion
 from vinet_bench.protocols import ProtocolFactory
@@ -12,4 +13,5 @@ PROTOCOLS: dict[str, ProtocolFactory] = {
     "importance-networks": ImportanceNetworks,
     "classifiers": Classifiers,
     "destruction": Destruction,
+    "localisation": Localisation,
 }

@@ -1,6 +1,6 @@
 """What several protocols share: rows, records, and what a network is shown."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,7 @@ from vinet_bench.metrics import (
 from vinet_bench.models import check_alive
 from vinet_bench.records import Cell, Record
 from vinet_bench.training import Examples
-from vinet_bench.workshop import Workshop
+from vinet_bench.workshop import Workshop, natural_budget
 
 REFERENCES = ("original", "majority")
 Floats = NDArray[np.floating]
@@ -54,11 +54,17 @@ class Measured:
 def records(cell: Cell, workshop: Workshop, measured: Measured) -> list[Record]:
     """One record for each figure; the scores behind them are stored under the cell's key."""
     workshop.keep_scores(cell, {**measured.kept, **measured.pictures})
-    means = {metric: float(np.nanmean(scores)) for metric, scores in measured.pictures.items()}
+    known = {m: s for m, s in measured.pictures.items() if not np.isnan(s).all()}
+    means = {metric: float(np.nanmean(scores)) for metric, scores in known.items()}
     n = len(workshop.part("test"))
     return [
         Record(cell, metric, value, n) for metric, value in {**means, **measured.figures}.items()
     ]
+
+
+def method_cells(protocol: str, names: Iterable[str], seed: int) -> list[Cell]:
+    """One cell a method, under the budget that the tables look for; no mask is cut."""
+    return [Cell(protocol, name, seed, natural_budget(name)) for name in names]
 
 
 def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Measured:

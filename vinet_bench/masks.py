@@ -1,6 +1,6 @@
 """From raw maps to masks and masked pictures: the only place where polarity exists."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -62,17 +62,18 @@ def reserved(scaled: Tensor, threshold: float) -> Tensor:
     return scaled >= torch.tensor(1.0 - threshold, dtype=torch.float32, device=scaled.device)
 
 
-def top_k(maps: Tensor, k: int, generators: list[Generator]) -> Tensor:
+def top_k(maps: Tensor, k: int | Sequence[int], generators: list[Generator]) -> Tensor:
     """Exactly the k highest pixels of each map, ties broken by a seeded shuffle of its own.
 
-    maps (B, H, W), one CPU generator for each -> (B, H, W) bool.
+    maps (B, H, W), k for all or for each, one CPU generator for each -> (B, H, W) bool.
     """
     flat = maps.flatten(1).cpu()
+    counts = [k] * len(flat) if isinstance(k, int) else k
     masks = torch.zeros(flat.shape, dtype=torch.bool)
-    for row, values, generator in zip(masks, flat, generators, strict=True):
+    for row, values, count, generator in zip(masks, flat, counts, generators, strict=True):
         shuffle = torch.randperm(len(values), generator=generator)
         order = values[shuffle].argsort(descending=True, stable=True)
-        row[shuffle[order[:k]]] = True
+        row[shuffle[order[:count]]] = True
     return masks.view(maps.shape)
 
 

@@ -33,7 +33,7 @@ class ProtocolInfo:
 class TableRow:
     """A row that is no saliency method, under the name that its cells carry as their variant.
 
-    kind: 'reference' or 'method'. block: rows of one block stand between two rules.
+    kind: 'reference', 'method' or 'oracle'. block: rows of one block stand between two rules.
     """
 
     name: str
@@ -66,6 +66,15 @@ class OwnRows(Protocol):
 
     def rows(self, plan: "Plan") -> Sequence[TableRow]:
         """The rows of the plan's table, in order."""
+        ...
+
+
+@runtime_checkable
+class MoreRows(Protocol):
+    """A protocol with rows beside the plan's methods."""
+
+    def more_rows(self, plan: "Plan") -> Sequence[TableRow]:
+        """They stand under the methods, in order; none where the data has nothing for them."""
         ...
 
 

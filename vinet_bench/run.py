@@ -24,7 +24,7 @@ from vinet_bench.networks import CLASSIFIERS, check_classifier, check_importance
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
 from vinet_bench.progress import Progress, Silent
-from vinet_bench.protocols import EvalProtocol, OwnRows, OwnTable, protocol
+from vinet_bench.protocols import EvalProtocol, MoreRows, OwnRows, OwnTable, protocol
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.settings import VINetTraining
 from vinet_bench.store import Store
@@ -83,7 +83,7 @@ def run(
     _check_rows(plan, chosen)
     machine = choose_machine(device, plan.settings.precision)
     data = load_data(plan)
-    plan = _with_possible_methods(plan, data)
+    plan = _suited(plan, data)
     check_networks(plan.settings.vinet, data)
     wanted = plan.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
@@ -147,6 +147,8 @@ def _by_protocol(
         seeds[name] = sorted({*seeds.get(name, ()), *plan.seeds})
         if isinstance(how, OwnRows):
             rows[name] = _own_rows(plan, how, rows.get(name, []))
+        if isinstance(how, MoreRows):
+            rows[name] = [asdict(row) for row in how.more_rows(plan)]
         if isinstance(how, OwnTable):
             layouts[name] = how.layout.stored()
     return {"protocol_seeds": seeds, "own_rows": rows, "layouts": layouts}
@@ -160,8 +162,10 @@ def _own_rows(plan: Plan, how: OwnRows, earlier: list[dict[str, str]]) -> list[d
     return [there[name] for name in dict.fromkeys([*usual, *there]) if name in there]
 
 
-def _with_possible_methods(plan: Plan, data: SliceDataset) -> Plan:
-    """Leaves out of the default rows what needs masks that the data set does not have."""
+def _suited(plan: Plan, data: SliceDataset) -> Plan:
+    """Notes what the data set has, and leaves out of the default rows what needs masks that it
+    does not have."""
+    plan = plan.model_copy(update={"readers": data.readers is not None})
     if data.evidence is not None:
         return plan
     oracles = [name for name in plan.methods if method(name).info.kind == "oracle"]

@@ -1,5 +1,6 @@
 """What must be read with a table: one plain sentence a note."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from vinet_bench.report.figures import Failure, Figures, PlanRow
 from vinet_bench.report.layout import BINS, DESTRUCTION, OCCLUSION, Figure, Layout
 from vinet_bench.report.uncertainty import FROM_BEST, FROM_VINET, LEVEL, Uncertainty
+from vinet_bench.stats import ranking_agreement
 
 COLLAPSED = 0.8
 _PARTS = ("train", "validation", "test")
@@ -187,7 +189,7 @@ def _tests(context: Context) -> list[str]:
 
 def _threshold(context: Context) -> list[str]:
     t = context.plan.get("threshold")
-    if t is None:
+    if t is None or not context.layout.of_masks:
         return []
     bound = f"{1 - t:.6f}".rstrip("0")
     return [
@@ -197,6 +199,8 @@ def _threshold(context: Context) -> list[str]:
 
 
 def _budget(context: Context) -> list[str]:
+    if not context.layout.of_masks:
+        return []
     budget = context.plan.get("settings", {}).get("control_budget", "vinet")
     words = "as many pixels as VINet reserves"
     if isinstance(budget, int | float):
@@ -277,11 +281,45 @@ def _left_out(context: Context) -> list[str]:
     return [f"In the records but not in this table: {others}."] if others else []
 
 
+def _own(context: Context) -> list[str]:
+    return list(context.layout.notes)
+
+
+def _rankings(context: Context) -> list[str]:
+    """Whether figures order methods and controls alike."""
+    figures = {figure.key: figure for figure in context.layout.figures}
+    ranked = [row for row in context.rows if row["kind"] in ("method", "control")]
+    notes = []
+    for first, *others in context.layout.rankings:
+        base = [_mean(context, row, figures[first]) for row in ranked]
+        found = {
+            other: ranking_agreement(base, [_mean(context, row, figures[other]) for row in ranked])
+            for other in others
+        }
+        told = [
+            f"{figures[other].heading.removesuffix(' %')} {agreement.tau:.2f}"
+            for other, agreement in found.items()
+            if math.isfinite(agreement.tau)
+        ]
+        if told:
+            against = figures[first].heading.removesuffix(" %")
+            notes.append(
+                f"Kendall's tau-b between the ranking of methods and controls by {against} and that"
+                f" by: {', '.join(told)} (1: the same order; rows: {len(ranked)})."
+            )
+    return notes
+
+
+def _mean(context: Context, row: PlanRow, figure: Figure) -> float:
+    mean = context.figures.mean(row, figure)
+    return math.nan if mean is None else mean
+
+
 def all_notes(context: Context) -> list[str]:
     """The notes in the order of print: failures first, then what the figures mean."""
     made: list[Callable[[Context], list[str]]] = [_failures, _missing, _collapsed]
     made += [_vinets] if context.layout.own_rows else []
-    made += [_drop, _data, _majority, _seeds_and_intervals, _tests, _threshold]
+    made += [_own, _rankings, _drop, _data, _majority, _seeds_and_intervals, _tests, _threshold]
     if not context.layout.own_rows:
         made += [_budget, _policies]
     made += [_preset, _left_out]

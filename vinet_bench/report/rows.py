@@ -12,10 +12,12 @@ NETWORKS = {
 
 
 def rows_of(run: Run, layout: Layout) -> list[PlanRow]:
-    """The rows of a table in their order, networks by their published names."""
-    found: list[PlanRow] = (
-        run.plan.get("own_rows", {}).get(layout.protocol, [])
-        if layout.own_rows
-        else run.plan.get("rows", [])
-    )
-    return [{**row, "title": NETWORKS.get(row["title"], row["title"])} for row in found]
+    """The rows of a table in their order, networks by their published names: the plan's, if the
+    protocol has not its own alone, then the protocol's; of the kinds that the table is about."""
+    plans: list[PlanRow] = [] if layout.own_rows else run.plan.get("rows", [])
+    own: list[PlanRow] = run.plan.get("own_rows", {}).get(layout.protocol, [])
+    return [
+        {**row, "title": NETWORKS.get(row["title"], row["title"])}
+        for row in [*plans, *own]
+        if row["kind"] in layout.kinds
+    ]
