@@ -5,6 +5,8 @@ from protocols.keep_important import KeepImportant
 from protocols.localisation import Localisation
 from protocols.networks import Classifiers, ImportanceNetworks
 from protocols.occlusion import Occlusion
+from protocols.policies import Policies
+from protocols.sanity import Sanity
 from vinet_bench.protocols import ProtocolFactory
 
 PROTOCOLS: dict[str, ProtocolFactory] = {
@@ -14,4 +16,6 @@ PROTOCOLS: dict[str, ProtocolFactory] = {
     "classifiers": Classifiers,
     "destruction": Destruction,
     "localisation": Localisation,
+    "policies": Policies,
+    "sanity": Sanity,
 }

@@ -5,7 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from torch import Tensor, from_numpy
 
-from protocols.shared import Floats, Measured, method_cells, records
+from protocols.shared import (
+    Floats,
+    Measured,
+    living_maps,
+    not_negative,
+    ranks,
+    records,
+    whole_map_cells,
+)
 from vinet_bench.errors import CellError
 from vinet_bench.localisation import (
     THIRDS,
@@ -20,7 +28,7 @@ from vinet_bench.localisation import (
     readers_of,
     size_thirds,
 )
-from vinet_bench.masks import scale, top_k
+from vinet_bench.masks import most_relevant, ranking
 from vinet_bench.methods import method
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo, TableRow
@@ -87,10 +95,10 @@ class Localisation:
         return [HUMAN] if plan.readers else []
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
-        for seed in plan.seeds:
-            yield from method_cells(self.info.name, plan.methods, seed)
-            for row in self.more_rows(plan):
-                yield Cell(self.info.name, row.name, seed, variant=row.name)
+        yield from whole_map_cells(self.info.name, plan)
+        for row in self.more_rows(plan):
+            for seed in plan.seeds:
+                yield Cell(self.info.name, row.name, seed, budget="everything", variant=row.name)
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         test = workshop.part("test")
@@ -112,18 +120,15 @@ class _Maps:
     """A method's maps of the test part, to be held against any outlines."""
 
     def __init__(self, cell: Cell, workshop: Workshop) -> None:
-        self.name, self.images = cell.method, workshop.examples("test").images
-        self.raw = workshop.maps(cell.method, cell.seed, "test")
-        scaled = scale(self.raw, method(cell.method).info.scaling)
-        if (scaled < 0).any():
-            raise CellError(f"{cell.method} says that its maps lie in [0, 1], but some are below 0")
-        self.relevance = scaled.numpy()
+        self.raw = living_maps(workshop, cell.method, cell.seed)
+        self.ranks = ranks(workshop, cell.method, cell.seed)
+        self.relevance = not_negative(self.raw, method(cell.method).info.scaling)
 
     def against(self, evidence: Masks) -> dict[str, Floats]:
         """Each metric's scores, (N,). evidence (N, H, W)."""
-        top = self._top(evidence.sum(axis=(1, 2)).tolist())
+        top = _as_many(self.ranks, evidence)
         return {
-            "pointing": pointing_hits(self._top([1] * len(evidence)), evidence),
+            "pointing": pointing_hits(most_relevant(self.ranks, 1).numpy(), evidence),
             "mass": mass_accuracy(self.relevance, evidence),
             "rank": rank_accuracy(top, evidence),
             "iou": iou(top, evidence),
@@ -131,13 +136,10 @@ class _Maps:
             "precision": average_precision(self.raw.numpy(), evidence),
         }
 
-    def _top(self, counts: list[int]) -> Masks:
-        return _highest(self.raw, counts, self.images, self.name)
 
-
-def _highest(maps: Tensor, counts: list[int], images: Tensor, name: str) -> Masks:
-    """So many highest pixels of each map, ties broken by the picture's own shuffle."""
-    found: Masks = top_k(maps, counts, picture_generators(images, "ties", name)).numpy()
+def _as_many(ranks: Tensor, evidence: Masks) -> Masks:
+    """As many highest pixels of each map as its evidence has. (N, H, W) twice -> (N, H, W)."""
+    found: Masks = (ranks.numpy() < evidence.sum(axis=(1, 2), keepdims=True)).astype(np.bool_)
     return found
 
 
@@ -157,11 +159,11 @@ def _one_against_others(readers: list[Masks], images: Tensor) -> dict[str, Float
 def _outline_against(outline: Masks, others: Masks, images: Tensor) -> dict[str, Floats]:
     """An outline as a map of ones; IoU and Dice of it as it is drawn."""
     raw = from_numpy(outline.astype(np.float32))
-    counts = others.sum(axis=(1, 2)).tolist()
+    order = ranking(raw, picture_generators(images, "ties", HUMAN.name))
     return {
-        "pointing": pointing_hits(_highest(raw, [1] * len(raw), images, HUMAN.name), others),
+        "pointing": pointing_hits(most_relevant(order, 1).numpy(), others),
         "mass": mass_accuracy(raw.numpy(), others),
-        "rank": rank_accuracy(_highest(raw, counts, images, HUMAN.name), others),
+        "rank": rank_accuracy(_as_many(order, others), others),
         "iou": iou(outline, others),
         "dice": dice(outline, others),
         "precision": average_precision(raw.numpy(), others),

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError
-from vinet_bench.masks import keep
+from vinet_bench.masks import keep, ranking, scale
+from vinet_bench.methods import method
 from vinet_bench.metrics import (
     balanced_hits,
     commonest_class_share,
@@ -21,9 +22,11 @@ from vinet_bench.metrics import (
     probability_drops,
 )
 from vinet_bench.models import check_alive
+from vinet_bench.plan import Plan
 from vinet_bench.records import Cell, Record
+from vinet_bench.seeds import picture_generators, picture_hash
 from vinet_bench.training import Examples
-from vinet_bench.workshop import Workshop, natural_budget
+from vinet_bench.workshop import Workshop
 
 REFERENCES = ("original", "majority")
 Floats = NDArray[np.floating]
@@ -60,11 +63,6 @@ def records(cell: Cell, workshop: Workshop, measured: Measured) -> list[Record]:
     return [
         Record(cell, metric, value, n) for metric, value in {**means, **measured.figures}.items()
     ]
-
-
-def method_cells(protocol: str, names: Iterable[str], seed: int) -> list[Cell]:
-    """One cell a method, under the budget that the tables look for; no mask is cut."""
-    return [Cell(protocol, name, seed, natural_budget(name)) for name in names]
 
 
 def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Measured:
@@ -136,3 +134,54 @@ def own_map(workshop: Workshop, seed: int, part: str) -> Tensor:
     """M of the workshop's VINet, (N, H, W). Raises CellError if a test picture's is constant."""
     check_alive(workshop.maps("vinet", seed, "test"))
     return workshop.maps("vinet", seed, part)
+
+
+def whole_map_cells(protocol: str, plan: Plan) -> Iterable[Cell]:
+    """A cell for each seed and method; no budget is chosen, since all of the map counts."""
+    for seed in plan.seeds:
+        for name in plan.methods:
+            yield Cell(protocol, name, seed, budget="everything")
+
+
+def living_maps(workshop: Workshop, name: str, seed: int) -> Tensor:
+    """Raw test maps, (N, H, W). Raises CellError if VINet's own of a picture is constant."""
+    maps = workshop.maps(name, seed, "test")
+    if method(name).info.explains == "vinet":
+        check_alive(maps)
+    return maps
+
+
+def not_negative(maps: Tensor, scaling: str) -> Floats:
+    """Maps scaled by a policy, (N, H, W), of which shares can be taken. Raises CellError if it
+    leaves values below 0."""
+    scaled = scale(maps, scaling)
+    if (scaled < 0).any():
+        raise CellError(f"maps scaled '{scaling}' have values below 0, of which no share is taken")
+    return scaled.numpy()
+
+
+def ranks(workshop: Workshop, name: str, seed: int) -> Tensor:
+    """Each test pixel's place in its map's order, (N, H, W); ties as in `Workshop.masks`."""
+    draws = picture_generators(workshop.examples("test").images, "ties", name)
+    return ranking(living_maps(workshop, name, seed), draws)
+
+
+def fewer_pictures(workshop: Workshop) -> Tensor:
+    """The test pictures that costly protocols look at, as sorted indices: chosen by their content,
+    so that neither the order nor another picture's row matters."""
+    images, wanted = workshop.examples("test").images, workshop.settings.evaluation.pictures
+    hashes = [picture_hash(image) for image in images]
+    chosen = sorted(range(len(hashes)), key=lambda i: (hashes[i], i))[:wanted]
+    return torch.tensor(sorted(chosen))
+
+
+def of_all(measured: Measured, chosen: Tensor, workshop: Workshop) -> Measured:
+    """Scores of the chosen test pictures as scores of all of them: NaN for the others."""
+    n = len(workshop.part("test"))
+
+    def spread(scores: Floats) -> Floats:
+        found = np.full(n, np.nan)
+        found[chosen.numpy()] = scores
+        return found
+
+    return Measured({name: spread(scores) for name, scores in measured.pictures.items()})

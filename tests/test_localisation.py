@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
-from protocols.localisation import METRICS, _one_against_others
+from protocols.localisation import METRICS, _as_many, _one_against_others
 from vinet_bench.data import load_data
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError
@@ -27,7 +27,7 @@ from vinet_bench.localisation import (
     readers_of,
     size_thirds,
 )
-from vinet_bench.masks import top_k
+from vinet_bench.masks import ranking
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.report import write_report
 from vinet_bench.run import run
@@ -46,8 +46,7 @@ def some(seed: int, n: int = 6) -> tuple[Any, Any]:
 
 def highest(maps: Any, evidence: Any) -> Any:
     draws = [generator("test", i) for i in range(len(maps))]
-    counts = evidence.sum(axis=(1, 2)).tolist()
-    return top_k(torch.from_numpy(maps), counts, draws).numpy()
+    return _as_many(ranking(torch.from_numpy(maps), draws), evidence)
 
 
 # ---- worked by hand
@@ -221,8 +220,8 @@ def with_readers(plan: Plan) -> SliceDataset:
     data = load_data(plan)
     assert data.evidence is not None
     second = np.roll(data.evidence, 1, axis=2)
-    bits = data.evidence.astype(np.uint8) | (second.astype(np.uint8) << 1)
-    return replace(data, readers=bits)
+    bits = data.evidence.astype(np.uint8) + 2 * second.astype(np.uint8)
+    return replace(data, readers=bits.astype(np.uint8))
 
 
 def test_the_outline_is_best_and_random_is_what_chance_gives(tmp_path: Path) -> None:
@@ -266,5 +265,3 @@ def test_without_annotations_a_cell_says_so(
     assert outcome.failed == (
         "localisation random seed 0: no evidence is annotated in the test part of phantom",
     )
-
-

@@ -149,7 +149,9 @@ def test_a_control_has_one_budget_and_fills_both_columns(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("share", [0.02375, 0.00125, 0.362249999, 1 / 3, 0.1, 0.99995])
 def test_what_is_kept_and_what_is_left_add_up(share: float) -> None:
-    assert math.fsum([float(rounded(100 * share, 2)), float(rounded(100 * (1 - share), 2))]) == 100.0
+    assert (
+        math.fsum([float(rounded(100 * share, 2)), float(rounded(100 * (1 - share), 2))]) == 100.0
+    )
 
 
 def test_several_seeds_give_a_t_interval(tmp_path: Path) -> None:

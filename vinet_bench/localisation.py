@@ -9,7 +9,9 @@ from scipy.ndimage import distance_transform_edt
 
 Floats = NDArray[np.floating]
 Masks = NDArray[np.bool_]
-TOLERANCE = 0.03  # of the shorter side: the 15 pixels of Zhang et al. 2018 on pictures of VOC's size
+TOLERANCE = (
+    0.03  # of the shorter side: the 15 pixels of Zhang et al. 2018 on pictures of VOC's size
+)
 THIRDS = ("small", "medium", "large")
 
 

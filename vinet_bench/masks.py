@@ -1,6 +1,6 @@
 """From raw maps to masks and masked pictures: the only place where polarity exists."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
@@ -62,19 +62,40 @@ def reserved(scaled: Tensor, threshold: float) -> Tensor:
     return scaled >= torch.tensor(1.0 - threshold, dtype=torch.float32, device=scaled.device)
 
 
-def top_k(maps: Tensor, k: int | Sequence[int], generators: list[Generator]) -> Tensor:
-    """Exactly the k highest pixels of each map, ties broken by a seeded shuffle of its own.
+def ranking(maps: Tensor, generators: list[Generator]) -> Tensor:
+    """Each pixel's place in its map's order, 0 for the highest; ties by a seeded shuffle.
 
-    maps (B, H, W), k for all or for each, one CPU generator for each -> (B, H, W) bool.
+    maps (B, H, W), one CPU generator for each -> (B, H, W) int64.
     """
     flat = maps.flatten(1).cpu()
-    counts = [k] * len(flat) if isinstance(k, int) else k
-    masks = torch.zeros(flat.shape, dtype=torch.bool)
-    for row, values, count, generator in zip(masks, flat, counts, generators, strict=True):
+    places = torch.arange(flat.shape[1])
+    ranks = torch.empty(flat.shape, dtype=torch.int64)
+    for row, values, generator in zip(ranks, flat, generators, strict=True):
         shuffle = torch.randperm(len(values), generator=generator)
         order = values[shuffle].argsort(descending=True, stable=True)
-        row[shuffle[order[:count]]] = True
-    return masks.view(maps.shape)
+        row[shuffle[order]] = places
+    return ranks.view(maps.shape)
+
+
+def top_k(maps: Tensor, k: int, generators: list[Generator]) -> Tensor:
+    """Exactly the k highest pixels of each map, ties broken as in `ranking`.
+
+    maps (B, H, W), one CPU generator for each -> (B, H, W) bool.
+    """
+    return most_relevant(ranking(maps, generators), k)
+
+
+def most_relevant(ranks: Tensor, k: int) -> Tensor:
+    """The k first pixels of each ranking. (B, H, W) int64 -> (B, H, W) bool."""
+    return ranks < k
+
+
+def least_relevant(ranks: Tensor, k: int) -> Tensor:
+    """The k last pixels of each ranking: all that the most relevant leave. As `most_relevant`."""
+    return ranks >= ranks[0].numel() - k
+
+
+ORDERS = {"morf": most_relevant, "lerf": least_relevant}  # which pixels go first
 
 
 def tied(maps: Tensor, k: int) -> Tensor:
@@ -105,3 +126,11 @@ def keep(images: Tensor, masks: Tensor) -> Tensor:
 def remove(images: Tensor, masks: Tensor) -> Tensor:
     """The pictures with the masked pixels at zero (air; Eq. 10). (B, 1, H, W), (B, H, W) bool."""
     return images.masked_fill(masks[:, None], 0)
+
+
+def replace(images: Tensor, masks: Tensor, others: Tensor) -> Tensor:
+    """The pictures with the masked pixels taken from others of their shape and type.
+
+    (B, 1, H, W), (B, H, W) bool, (B, 1, H, W) -> (B, 1, H, W).
+    """
+    return torch.where(masks[:, None], others, images)

@@ -108,12 +108,48 @@ def value_shares(maps: Floats, bins: int) -> Floats:
 def mean_rank_correlation(maps: Floats, others: Floats) -> float:
     """Spearman's correlation of each pair of maps, averaged. (N, H, W) twice.
 
-    A constant map has no order: it counts as 1 beside its equal, else as 0.
-
     >>> mean_rank_correlation(np.array([[[0, 1, 2]]]), np.array([[[0, 5, 9]]]))
     1.0
     """
-    return float(np.mean([_rank_correlation(a, b) for a, b in zip(maps, others, strict=True)]))
+    return float(np.mean(rank_correlations(maps, others)))
+
+
+def rank_correlations(maps: Floats, others: Floats) -> Floats:
+    """Spearman's correlation of each pair of maps. (N, H, W) twice -> (N,).
+
+    A constant map has no order: it counts as 1 beside its equal, else as 0.
+
+    >>> rank_correlations(np.array([[[0, 1, 2]]]), np.array([[[9, 5, 0]]]))
+    array([-1.])
+    """
+    return np.array([_rank_correlation(a, b) for a, b in zip(maps, others, strict=True)])
+
+
+def structural_similarities(maps: Floats, others: Floats) -> Floats:
+    """SSIM (Wang et al. 2004, Gaussian window of sigma 1.5) of each pair of maps, each brought to
+    [0, 1] by its range; a constant map becomes 0. (N, H, W) twice, sides of 11 or more -> (N,).
+
+    >>> ramp = np.arange(256.0).reshape(1, 16, 16)
+    >>> structural_similarities(ramp, 3 * ramp + 1)
+    array([1.])
+    """
+    from skimage.metrics import structural_similarity  # half a second to import
+
+    return np.array(
+        [
+            structural_similarity(
+                _over_range(a), _over_range(b), data_range=1.0, gaussian_weights=True, sigma=1.5,
+                use_sample_covariance=False,
+            )
+            for a, b in zip(maps, others, strict=True)
+        ]
+    )  # fmt: skip
+
+
+def _over_range(values: Floats) -> Floats:
+    low, high = values.min(), values.max()
+    found: Floats = (values.astype(np.float64) - low) / (high - low if high > low else 1)
+    return found
 
 
 def _rank_correlation(one: Floats, other: Floats) -> float:

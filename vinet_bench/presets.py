@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vinet_bench.data.phantom import PhantomSettings
-from vinet_bench.settings import Settings, Split, Training, VINetTraining
+from vinet_bench.settings import Evaluation, Settings, Split, Training, VINetTraining
 
 DEFAULT_METHODS = (
     *("vinet", "vbp", "cam", "lrp", "lrp-epsilon", "gradcam", "ig"),
@@ -51,6 +51,7 @@ PRESETS = {
             explained=_EXPLAINED.model_copy(update=_TINY),
             retrain=_CLASSIFIER.model_copy(update=_TINY),
             mask_size=32,
+            evaluation=Evaluation(steps=5, pictures=8, subsets=10, perturbations=3),
         ),
         seeds=1,
     ),

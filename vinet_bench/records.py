@@ -13,7 +13,8 @@ from vinet_bench import __version__
 class Cell:
     """One figure to be made: small, hashable, everything that tells it from its neighbours.
 
-    budget: 'threshold' (Eq. 9), 'equal' (exactly as many pixels as VINet reserves) or 'everything'.
+    budget: 'threshold' (Eq. 9), 'equal' (exactly as many pixels as VINet reserves) or 'everything'
+    (the untouched picture, or the whole map).
     trained_on: 'pictures', 'masks' (the mask alone) or 'swapped' (another patient's mask).
     variant: which VINet is trained where it is not the plan's own: a pair of networks
     ('unet+resnet50') or a name of the protocol's ('single').

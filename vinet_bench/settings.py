@@ -63,6 +63,24 @@ class VINetTraining(Training):
     antialias: bool = Field(False, description="antialias M when it is resized")
 
 
+class Evaluation(Frozen):
+    """How closely the protocols that train nothing look."""
+
+    steps: int = Field(10, ge=2, le=100, description="steps of a deletion curve")
+    blur: float = Field(
+        0.1, gt=0, le=1, description="sigma of the blurred start picture, as a share of its side"
+    )
+    pictures: int = Field(
+        100, ge=1, description="test pictures for faithfulness and robustness (by content)"
+    )
+    subsets: int = Field(
+        50, ge=3, description="random sets of pixels of each size, a picture (faithfulness)"
+    )
+    perturbations: int = Field(
+        10, ge=1, description="perturbed copies of a picture (max-sensitivity)"
+    )
+
+
 class Split(Frozen):
     """How slices are shared out; patients are never on two sides unless by=slice."""
 
@@ -87,6 +105,7 @@ class Settings(Frozen):
     mask_size: int = Field(
         128, ge=16, le=1024, description="side at which the mask-only networks see masks"
     )
+    evaluation: Evaluation = Evaluation()
     control_budget: Literal["vinet"] | Share = Field(
         "vinet", description="share of pixels that the controls reserve, or vinet for VINet's S"
     )

@@ -23,7 +23,7 @@ from vinet_bench.networks import build_classifier
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
-from vinet_bench.seeds import picture_generators
+from vinet_bench.seeds import generator, picture_generators
 from vinet_bench.settings import Settings, Training, VINetTraining
 from vinet_bench.store import Store
 from vinet_bench.training import (
@@ -32,6 +32,7 @@ from vinet_bench.training import (
     Fit,
     Machine,
     Task,
+    as_pictures,
     fit,
     predict,
 )
@@ -78,6 +79,7 @@ class Workshop:
         }
         self._networks: dict[str, nn.Module] = {}
         self._diverged: dict[str, str] = {}
+        self._shuffled = False
 
     @property
     def settings(self) -> Settings:
@@ -95,7 +97,8 @@ class Workshop:
         return key_of(cell.identity() | self._context() | {"plan": self.plan.identity()})
 
     def _context(self) -> dict[str, Any]:
-        return {
+        shuffled = {"labels": "shuffled"} if self._shuffled else {}
+        return shuffled | {
             "version": __version__,
             "bfloat16": self.machine.bfloat16,
             "device": self.machine.device.type,
@@ -109,6 +112,17 @@ class Workshop:
         settings = self.settings.model_copy(update={"vinet": wanted})
         other.plan = self.plan.model_copy(update={"settings": settings})
         other._networks = dict(self._networks)
+        return other
+
+    def with_shuffled_labels(self) -> "Workshop":
+        """The same workshop, whose networks learn labels shuffled within each part but the test
+        part (Adebayo et al. 2018, Sec. 4.2)."""
+        other = copy.copy(self)
+        other._shuffled = True
+        other._examples = {
+            name: examples if name == "test" else _shuffled(examples, name)
+            for name, examples in self._examples.items()
+        }
         return other
 
     # -- networks
@@ -250,6 +264,18 @@ class Workshop:
         narrow = {name: array.astype(np.float32) for name, array in scores.items()}
         self.store.save("scores", self.cell_key(cell), narrow)
 
+    def remembered(
+        self, kind: str, parts: dict[str, Any], make: Callable[[], Mapping[str, NDArray[Any]]]
+    ) -> Mapping[str, NDArray[Any]]:
+        """Named arrays that several cells need, made once; parts: all that determines them beside
+        the data, the split and the machine."""
+        key = key_of(self._context() | parts)
+        stored = self.store.load(kind, key)
+        if stored is None:
+            stored = dict(make())
+            self.store.save(kind, key, stored)
+        return stored
+
     # -- maps
 
     def explained_probabilities(
@@ -288,19 +314,39 @@ class Workshop:
         )
 
     def _explain(self, name: str, seed: int, part: str) -> Tensor:
-        chosen = method(name)
-        model = self.explained(chosen.info.explains, seed)
-        chosen.fit(model, self.data if chosen.info.kind == "oracle" else self.part("train"))
-        pictures, targets = self.examples(part).pictures, self._targets(name, seed, part)
-        batches = torch.split(torch.arange(len(targets)), EXPLAIN_BATCH)
-        maps = []
-        with self.progress.step(f"{chosen.info.title} maps, {part}", len(batches)) as advance:
+        explain, images = self.explainer(name, seed), self.examples(part).images
+        batches = torch.split(torch.arange(len(images)), EXPLAIN_BATCH)
+        targets, maps = self.targets(name, seed, part), []
+        with self.progress.step(f"{method(name).info.title} maps, {part}", len(batches)) as advance:
             for batch in batches:
-                maps.append(self._explain_batch(chosen, pictures(batch), targets[batch]))
+                maps.append(explain(images[batch], targets[batch]))
                 advance()
         return torch.cat(maps)
 
-    def _targets(self, name: str, seed: int, part: str) -> Tensor:
+    def explainer(
+        self, name: str, seed: int, model: nn.Module | None = None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """A method that has its network: pictures as in Examples, (N,) targets -> (N, H, W) maps.
+
+        model: a network of the same kind in the place of the method's own. Raises CellError, when
+        it is called, as `maps` does.
+        """
+        chosen = method(name)
+        model = self.explained(chosen.info.explains, seed) if model is None else model
+        chosen.fit(model, self.data if chosen.info.kind == "oracle" else self.part("train"))
+
+        def explain(images: Tensor, targets: Tensor) -> Tensor:
+            batches = (torch.split(some, EXPLAIN_BATCH) for some in (images, targets))
+            return torch.cat(
+                [
+                    self._explain_batch(chosen, as_pictures(some), own)
+                    for some, own in zip(*batches, strict=True)
+                ]
+            )
+
+        return explain
+
+    def targets(self, name: str, seed: int, part: str) -> Tensor:
         """The explained network's predictions on a part, (N,); 0 for a control."""
         probabilities = self.explained_probabilities(name, seed, part)
         if probabilities is None:
@@ -325,9 +371,10 @@ class Workshop:
         if budget == "threshold":
             return reserved(scale(maps, method(name).info.scaling), self.plan.threshold)
         draws = picture_generators(self.examples(part).images, "ties", name)
-        return top_k(maps, self._equal_pixels(seed), draws)
+        return top_k(maps, self.equal_pixels(seed), draws)
 
-    def _equal_pixels(self, seed: int) -> int:
+    def equal_pixels(self, seed: int) -> int:
+        """How many pixels of a picture the equal budget is."""
         height, width = self.data.size
         share = self.settings.control_budget
         if share == "vinet":
@@ -337,23 +384,23 @@ class Workshop:
     def tied_shares(self, name: str, seed: int) -> NDArray[np.float64]:
         """For each test picture the share of the equal budget that only the shuffle chose."""
         maps = self.maps(name, seed, "test")
-        return tied(maps, self._equal_pixels(seed)).numpy()
+        return tied(maps, self.equal_pixels(seed)).numpy()
 
     def untrained_similarity(self, name: str, seed: int) -> float | None:
         """How like a method's maps are to those of the same network with new weights and the same
         targets: the first test pictures' mean rank correlation (Adebayo et al. 2018). 1 for a
         method that does not look at the network; None for a control.
         """
-        chosen = method(name)
-        if chosen.info.explains == "nothing":
+        kind = method(name).info.explains
+        if kind == "nothing":
             return None
         few = torch.arange(min(SANITY_PICTURES, len(self.examples("test"))))
-        chosen.fit(self._untrained(chosen.info.explains, seed), self.part("train"))
-        targets = self._targets(name, seed, "test")[few]
-        others = self._explain_batch(chosen, self.examples("test").pictures(few), targets)
+        explain = self.explainer(name, seed, self.untrained(kind, seed))
+        others = explain(self.examples("test").images[few], self.targets(name, seed, "test")[few])
         return mean_rank_correlation(self.maps(name, seed, "test")[few].numpy(), others.numpy())
 
-    def _untrained(self, kind: str, seed: int) -> nn.Module:
+    def untrained(self, kind: str, seed: int) -> nn.Module:
+        """A network of the kind that `explained` gives, with new weights of its own."""
         vgg16 = self._new_classifier("vgg16", self.settings.explained)
         model = (self._new_vinet if kind == "vinet" else vgg16)(seed + NEW_WEIGHTS)
         return model.to(self.machine.device).eval().requires_grad_(False)
@@ -374,6 +421,11 @@ class Workshop:
         partner = np.empty(len(patients), dtype=np.int64)
         partner[order] = np.roll(order, largest)
         return torch.from_numpy(partner)
+
+
+def _shuffled(examples: Examples, part: str) -> Examples:
+    order = torch.randperm(len(examples), generator=generator("shuffled labels", part))
+    return Examples(examples.images, examples.labels[order])
 
 
 def _content(examples: Examples) -> str:

@@ -16,9 +16,9 @@ from vinet_bench.store import Run
 
 _BUDGETS = {
     "reference": ("everything", "threshold", "equal"),
-    "method": ("threshold",),
-    "oracle": ("threshold",),
-    "control": ("equal",),
+    "method": ("threshold", "everything"),
+    "oracle": ("threshold", "everything"),
+    "control": ("equal", "everything"),
 }
 _WHERE = {"masks": "masks alone", "swapped": "swapped masks"}
 PlanRow = Mapping[str, Any]
