@@ -1,5 +1,6 @@
 """Evaluation protocols by name; one file a protocol, or two that differ in one word."""
 
+from protocols.budget_curves import BudgetCurves
 from protocols.destruction import Destruction
 from protocols.keep_important import KeepImportant
 from protocols.localisation import Localisation
@@ -18,4 +19,5 @@ PROTOCOLS: dict[str, ProtocolFactory] = {
     "localisation": Localisation,
     "policies": Policies,
     "sanity": Sanity,
+    "budget-curves": BudgetCurves,
 }

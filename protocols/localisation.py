@@ -1,6 +1,6 @@
 """Whether maps lie where the evidence is annotated."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor, from_numpy
@@ -30,6 +30,7 @@ from vinet_bench.localisation import (
 )
 from vinet_bench.masks import most_relevant, ranking
 from vinet_bench.methods import method
+from vinet_bench.networks_needed import Network, behind_maps
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo, TableRow
 from vinet_bench.records import Cell, Record
@@ -99,6 +100,9 @@ class Localisation:
         for row in self.more_rows(plan):
             for seed in plan.seeds:
                 yield Cell(self.info.name, row.name, seed, budget="everything", variant=row.name)
+
+    def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
+        return () if cell.variant == HUMAN.name else behind_maps(cell)
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         test = workshop.part("test")

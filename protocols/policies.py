@@ -1,6 +1,6 @@
 """Sensitivity of the ranking: what a choice that papers seldom state does to it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from protocols.shared import Floats, Measured, living_maps, not_negative, record
 from vinet_bench.localisation import mass_accuracy
 from vinet_bench.masks import replace, scale, top_k
 from vinet_bench.metrics import probability_drops
+from vinet_bench.networks_needed import Network, behind_budget, behind_maps, original
 from vinet_bench.perturbations import blurred
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
@@ -71,6 +72,9 @@ class Policies:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         return whole_map_cells(self.info.name, plan)
+
+    def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
+        return {*original(cell), *behind_maps(cell), *behind_budget(cell, plan)}
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         maps = living_maps(workshop, cell.method, cell.seed)

@@ -1,6 +1,7 @@
 """Sanity checks: whether maps depend on what the network has learnt."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from protocols.shared import (
 )
 from vinet_bench.methods import method
 from vinet_bench.metrics import hits, rank_correlations, structural_similarities
+from vinet_bench.networks_needed import Network, behind_maps
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.randomisation import layers, randomised
@@ -80,6 +82,11 @@ class Sanity:
     def cells(self, plan: Plan) -> Iterable[Cell]:
         every = whole_map_cells(self.info.name, plan)
         return (cell for cell in every if method(cell.method).info.kind == "method")
+
+    def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
+        other = replace(cell, seed=_other_seed(cell))
+        (again,) = behind_maps(other)
+        return {*behind_maps(cell), again, replace(again, what="explained, shuffled labels")}
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         few = fewer_pictures(workshop)

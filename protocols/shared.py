@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError
-from vinet_bench.masks import keep, ranking, scale
+from vinet_bench.masks import keep, ranking, remove, scale
 from vinet_bench.methods import method
 from vinet_bench.metrics import (
     balanced_hits,
@@ -93,10 +93,13 @@ def reference(cell: Cell, workshop: Workshop) -> list[Record]:
 
 
 def shown(trained_on: str, workshop: Workshop, part: str, masks: Tensor) -> Examples:
-    """What a retrained network is shown of a part: 'pictures', 'masks' or 'swapped' (see Cell)."""
+    """What a retrained network is shown of a part: 'pictures', 'masks' or 'swapped' (see Cell), or
+    'removed', the pictures without the masked pixels."""
     examples = workshop.examples(part)
     if trained_on == "masks":
         return Examples(_masks_as_pictures(masks, workshop.settings.mask_size), examples.labels)
+    if trained_on == "removed":
+        return Examples(remove(examples.images, masks), examples.labels)
     if trained_on == "swapped":
         masks = masks[workshop.other_patients(part)]
     return Examples(keep(examples.images, masks), examples.labels)

@@ -9,6 +9,7 @@ from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.records import Cell, Record
 
 if TYPE_CHECKING:
+    from vinet_bench.networks_needed import Network
     from vinet_bench.plan import Plan
     from vinet_bench.report.layout import Layout
     from vinet_bench.workshop import Workshop
@@ -75,6 +76,15 @@ class MoreRows(Protocol):
 
     def more_rows(self, plan: "Plan") -> Sequence[TableRow]:
         """They stand under the methods, in order; none where the data has nothing for them."""
+        ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A protocol that says beforehand what it trains."""
+
+    def networks(self, cell: Cell, plan: "Plan") -> "Collection[Network]":
+        """The networks that a cell needs; cells share equal ones."""
         ...
 
 

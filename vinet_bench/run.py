@@ -80,10 +80,10 @@ def run(
     its reason, and the others go on.
     """
     chosen = [protocol(name) for name in protocol_names]
-    _check_rows(plan, chosen)
+    check_rows(plan, chosen)
     machine = choose_machine(device, plan.settings.precision)
     data = load_data(plan)
-    plan = _suited(plan, data)
+    plan = suited(plan, data)
     check_networks(plan.settings.vinet, data)
     wanted = plan.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
@@ -119,7 +119,7 @@ def check_networks(vinet: VINetTraining, data: SliceDataset) -> None:
         build_vinet(vinet, data.num_classes, data.size, seed=0)
 
 
-def _check_rows(plan: Plan, chosen: Sequence[EvalProtocol]) -> None:
+def check_rows(plan: Plan, chosen: Sequence[EvalProtocol]) -> None:
     """Raises UserError for a row of --rows that no chosen protocol has."""
     known = {name for how in chosen if isinstance(how, OwnRows) for name in how.row_names()}
     for name in plan.rows:
@@ -162,7 +162,7 @@ def _own_rows(plan: Plan, how: OwnRows, earlier: list[dict[str, str]]) -> list[d
     return [there[name] for name in dict.fromkeys([*usual, *there]) if name in there]
 
 
-def _suited(plan: Plan, data: SliceDataset) -> Plan:
+def suited(plan: Plan, data: SliceDataset) -> Plan:
     """Notes what the data set has, and leaves out of the default rows what needs masks that it
     does not have."""
     plan = plan.model_copy(update={"readers": data.readers is not None})

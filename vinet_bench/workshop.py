@@ -48,6 +48,16 @@ def natural_budget(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How a network is built from a seed, and what it is trained for."""
+
+    title: str
+    training: Training
+    build: Callable[[int], nn.Module]
+    task: Task
+
+
+@dataclass(frozen=True)
 class Retrained:
     """Test probabilities (N, K) of a trained network, and how its training ended."""
 
@@ -129,29 +139,29 @@ class Workshop:
 
     def explained(self, kind: str, seed: int) -> nn.Module:
         """The trained network that a method explains: 'vinet' or 'vgg16'; a control gets none."""
-        if kind == "nothing":
-            return nn.Identity()
+        return nn.Identity() if kind == "nothing" else self._trained(self.recipe(kind), seed)
+
+    def recipe(self, kind: str) -> Recipe:
+        """How the run's networks are made: 'vinet', 'vgg16' (explained) or 'resnet18'."""
         if kind == "vinet":
             vinet = self.settings.vinet
-            return self._trained("VINet", seed, vinet, self._new_vinet, vinet_task(vinet))
-        explained = self.settings.explained
-        return self._trained(
-            "VGG-16", seed, explained, self._new_classifier("vgg16", explained), Classification()
-        )
+            return Recipe("VINet", vinet, self._new_vinet, vinet_task(vinet))
+        if kind == "vgg16":
+            return self._classifier("VGG-16", kind, self.settings.explained)
+        return self._classifier("Original", "resnet18", self.settings.retrain)
+
+    def _classifier(self, title: str, name: str, training: Training) -> Recipe:
+        return Recipe(title, training, self._new_classifier(name, training), Classification())
 
     def alone(self, seed: int) -> nn.Module:
         """VINet's classifier trained as VINet is, without destruction (Table III, first row)."""
         vinet = self.settings.vinet
         training = Training(**vinet.model_dump(include=set(Training.model_fields)))
-        build = self._new_classifier(vinet.classifier, training)
-        return self._trained(vinet.classifier, seed, training, build, Classification())
+        return self._trained(self._classifier(vinet.classifier, vinet.classifier, training), seed)
 
     def original(self, seed: int) -> nn.Module:
         """The ResNet-18 trained on the untouched pictures."""
-        retrain = self.settings.retrain
-        return self._trained(
-            "Original", seed, retrain, self._new_classifier("resnet18", retrain), Classification()
-        )
+        return self._trained(self.recipe("resnet18"), seed)
 
     def original_result(self, seed: int) -> Retrained:
         """What the original network reaches, and how its training ended."""
@@ -169,21 +179,14 @@ class Workshop:
         parts = {"network": title, "seed": seed}
         return key_of(self._context() | parts | training.model_dump())
 
-    def _trained(
-        self,
-        title: str,
-        seed: int,
-        training: Training,
-        build: Callable[[int], nn.Module],
-        task: Task,
-    ) -> nn.Module:
-        key = self._network_key(title, seed, training)
+    def _trained(self, recipe: Recipe, seed: int) -> nn.Module:
+        key = self._network_key(recipe.title, seed, recipe.training)
         if key in self._networks:
             return self._networks[key]
-        model = build(seed)
+        model = recipe.build(seed)
         stored = self.store.load("networks", key)
         if stored is None:
-            self._fit_once(key, f"{title}, seed {seed}", model, task, training, seed)
+            self._fit_once(key, recipe, model, seed)
             state = {k: v.cpu().numpy() for k, v in model.state_dict().items()}
             self.store.save("networks", key, state)
         else:
@@ -191,13 +194,12 @@ class Workshop:
         self._networks[key] = model.to(self.machine.device).eval().requires_grad_(False)
         return model
 
-    def _fit_once(
-        self, key: str, title: str, model: nn.Module, task: Task, training: Training, seed: int
-    ) -> None:
+    def _fit_once(self, key: str, recipe: Recipe, model: nn.Module, seed: int) -> None:
         """Many cells need the same network: one that diverged is not tried again for each."""
+        title = f"{recipe.title}, seed {seed}"
         try:
             if key not in self._diverged:
-                done = self._fit(title, model, task, self._examples, training, seed)
+                done = self._fit(title, model, recipe.task, self._examples, recipe.training, seed)
                 self.store.save("fits", key, done.arrays())
         except CellError as error:
             self._diverged[key] = f"{title}: {error}"
@@ -365,13 +367,22 @@ class Workshop:
         VINet reserves on average over the test part, ties broken by each picture's own shuffle.
         Raises CellError if VINet's map of a test picture is constant.
         """
+        if budget == "threshold":
+            maps = self._living(name, seed, part)
+            return reserved(scale(maps, method(name).info.scaling), self.plan.threshold)
+        return self.highest(name, seed, part, self.equal_pixels(seed))
+
+    def highest(self, name: str, seed: int, part: str, count: int) -> Tensor:
+        """Exactly so many highest pixels of each map of a part, (N, H, W) bool, ties broken by each
+        picture's own shuffle; more pixels hold the fewer. Raises CellError as `masks`."""
+        draws = picture_generators(self.examples(part).images, "ties", name)
+        return top_k(self._living(name, seed, part), count, draws)
+
+    def _living(self, name: str, seed: int, part: str) -> Tensor:
         maps = self.maps(name, seed, part)
         if part == "test" and method(name).info.explains == "vinet":
             check_alive(maps)
-        if budget == "threshold":
-            return reserved(scale(maps, method(name).info.scaling), self.plan.threshold)
-        draws = picture_generators(self.examples(part).images, "ties", name)
-        return top_k(maps, self.equal_pixels(seed), draws)
+        return maps
 
     def equal_pixels(self, seed: int) -> int:
         """How many pixels of a picture the equal budget is."""
@@ -401,8 +412,7 @@ class Workshop:
 
     def untrained(self, kind: str, seed: int) -> nn.Module:
         """A network of the kind that `explained` gives, with new weights of its own."""
-        vgg16 = self._new_classifier("vgg16", self.settings.explained)
-        model = (self._new_vinet if kind == "vinet" else vgg16)(seed + NEW_WEIGHTS)
+        model = self.recipe(kind).build(seed + NEW_WEIGHTS)
         return model.to(self.machine.device).eval().requires_grad_(False)
 
     def other_patients(self, part: str) -> Tensor:
