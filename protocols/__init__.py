@@ -8,6 +8,7 @@ from protocols.networks import Classifiers, ImportanceNetworks
 from protocols.occlusion import Occlusion
 from protocols.policies import Policies
 from protocols.sanity import Sanity
+from protocols.shortcut import Shortcut
 from vinet_bench.protocols import ProtocolFactory
 
 PROTOCOLS: dict[str, ProtocolFactory] = {
@@ -20,4 +21,5 @@ PROTOCOLS: dict[str, ProtocolFactory] = {
     "policies": Policies,
     "sanity": Sanity,
     "budget-curves": BudgetCurves,
+    "shortcut": Shortcut,
 }

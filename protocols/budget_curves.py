@@ -32,7 +32,9 @@ _BETTER = {"kar": "high", "roar": "low", "masks": ""}
 
 
 def _figures() -> tuple[Figure, ...]:
-    untouched = Figure("accuracy", "accuracy", "Untouched %", kinds=frozenset({"reference"}))
+    untouched = Figure(
+        "accuracy", "accuracy", "Untouched %", core=True, kinds=frozenset({"reference"})
+    )
     areas = [
         Figure(
             f"{curve}_area", f"{curve}_area", f"{title} area %", interval=True, kinds=MASKED,

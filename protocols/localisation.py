@@ -28,7 +28,7 @@ from vinet_bench.localisation import (
     readers_of,
     size_thirds,
 )
-from vinet_bench.masks import most_relevant, ranking
+from vinet_bench.masks import as_many, most_relevant, ranking
 from vinet_bench.methods import method
 from vinet_bench.networks_needed import Network, behind_maps
 from vinet_bench.plan import Plan
@@ -51,7 +51,7 @@ METRICS = {
 
 def _figures() -> tuple[Figure, ...]:
     printed = [
-        Figure(key, key, heading, interval=True, kinds=MASKED, better="high")
+        Figure(key, key, heading, interval=True, core=True, kinds=MASKED, better="high")
         for key, heading in METRICS.items()
     ]
     one_reader = [Figure(f"reader_{key}", f"reader_{key}", kinds=MASKED) for key in METRICS]
@@ -143,7 +143,7 @@ class _Maps:
 
 def _as_many(ranks: Tensor, evidence: Masks) -> Masks:
     """As many highest pixels of each map as its evidence has. (N, H, W) twice -> (N, H, W)."""
-    found: Masks = (ranks.numpy() < evidence.sum(axis=(1, 2), keepdims=True)).astype(np.bool_)
+    found: Masks = as_many(ranks, evidence.sum(axis=(1, 2)).tolist()).numpy()
     return found
 
 

@@ -23,7 +23,7 @@ SHARES = ("positive", "absolute", "minmax")  # the scalings under which every ma
 
 
 def _drop(key: str, heading: str) -> Figure:
-    return Figure(key, key, heading, 1, interval=True, kinds=MASKED, better="high")
+    return Figure(key, key, heading, 1, interval=True, core=True, kinds=MASKED, better="high")
 
 
 def _mass(scaling: str) -> Figure:

@@ -43,7 +43,9 @@ def _figures() -> tuple[Figure, ...]:
         for network in (*STAGES, "seed", "labels"):
             heading = f"{title} {PRINTED[network]}" if network in PRINTED else ""
             name, rank = f"{metric}_{network}", metric == "spearman"
-            found.append(Figure(name, name, heading, interval=rank, kinds=_METHOD, percent=False))
+            found.append(
+                Figure(name, name, heading, interval=rank, core=rank, kinds=_METHOD, percent=False)
+            )
     learnt = Figure("labels_learnt", "labels_learnt", "Labels learnt %", kinds=_METHOD)
     return (*found, learnt)
 

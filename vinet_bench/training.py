@@ -264,21 +264,38 @@ def _validate(model: nn.Module, task: Task, examples: Examples, machine: Machine
     return total / len(examples)
 
 
-@torch.no_grad()
 def predict(model: nn.Module, images: Tensor, machine: Machine, seed: int = 0) -> Tensor:
     """Class probabilities, float32 on the CPU. images (N, 1, H, W) as in Examples -> (N, K).
 
     A VINet draws its noise from each picture's content and the seed, so that no batch matters.
     """
-    probabilities = []
+    return predict_logits(model, images, machine, seed).softmax(dim=1)
+
+
+@torch.no_grad()
+def predict_logits(
+    model: nn.Module,
+    images: Tensor,
+    machine: Machine,
+    seed: int = 0,
+    noise_of: Tensor | None = None,
+) -> Tensor:
+    """As `predict`, before the softmax.
+
+    noise_of: pictures whose content a VINet draws its noise from, where it must be the same for
+    changed copies of them.
+    """
+    found = []
     model.to(machine.device)
+    sources = images if noise_of is None else noise_of
     with evaluating(model):
-        for batch in torch.split(images, EVALUATION_BATCH):
+        batches = (torch.split(some, EVALUATION_BATCH) for some in (images, sources))
+        for batch, own in zip(*batches, strict=True):
             pictures = as_pictures(batch.to(machine.device))
             if isinstance(model, VINet):
-                noise = picture_generators(pictures, "predict", seed, device=machine.device)
-                logits = model(pictures, noise).logits
+                draws = picture_generators(as_pictures(own), "predict", seed, device=machine.device)
+                logits = model(pictures, draws).logits
             else:
                 logits = model(pictures)
-            probabilities.append(logits.float().softmax(dim=1).cpu())
-    return torch.cat(probabilities)
+            found.append(logits.float().cpu())
+    return torch.cat(found)
