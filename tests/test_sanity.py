@@ -26,6 +26,7 @@ from vinet_bench.report import write_report
 from vinet_bench.run import run
 from vinet_bench.store import read_run
 from vinet_bench.training import fit
+from vinet_bench.vinet import VINet
 
 CHANGES = ["phantom.slices=60", "vinet.epochs=1", "explained.epochs=1"]
 
@@ -71,6 +72,7 @@ def test_of_a_vinet_the_maps_own_network_is_randomised() -> None:
     one, other = (build_vinet(wanted, 5, (32, 32), seed).eval() for seed in (0, 1))
     mixed = randomised(one, other, len(layers(one)))
     pictures = torch.rand(2, 1, 32, 32)
+    assert isinstance(mixed, VINet)
     with torch.no_grad():
         assert torch.equal(mixed.importance_map(pictures), other.importance_map(pictures))
         assert torch.equal(mixed.classifier(pictures), one.classifier(pictures))

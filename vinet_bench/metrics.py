@@ -151,7 +151,7 @@ def structural_similarities(maps: Floats, others: Floats) -> Floats:
 
     return np.array(
         [
-            structural_similarity(
+            structural_similarity(  # type: ignore[no-untyped-call]
                 _over_range(a), _over_range(b), data_range=1.0, gaussian_weights=True, sigma=1.5,
                 use_sample_covariance=False,
             )

@@ -121,6 +121,11 @@ class Figures:
         wanted = _BUDGETS.get(row["kind"], ("threshold",))
         return next((b for b in wanted if b in self._budgets.get(row["name"], ())), wanted[0])
 
+    @property
+    def whole_maps(self) -> bool:
+        """True if no cell chose pixels by a budget."""
+        return all(found <= {"everything"} for found in self._budgets.values())
+
     def has(self, row: PlanRow) -> bool:
         """True if the row has any record, failed ones included."""
         return row["name"] in self._budgets

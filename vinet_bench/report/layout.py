@@ -59,11 +59,6 @@ class Layout:
         """The kinds of rows that have a figure here."""
         return frozenset().union(*(figure.kinds for figure in self.figures))
 
-    @property
-    def of_masks(self) -> bool:
-        """True if its masks are cut at the plan's threshold or budget."""
-        return any(figure.metric == "fraction_kept" for figure in self.figures)
-
     def stored(self) -> dict[str, Any]:
         """As a plan keeps it (JSON)."""
         figures = [{**vars(f), "kinds": sorted(f.kinds)} for f in self.figures]

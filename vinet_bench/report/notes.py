@@ -189,7 +189,7 @@ def _tests(context: Context) -> list[str]:
 
 def _threshold(context: Context) -> list[str]:
     t = context.plan.get("threshold")
-    if t is None or not context.layout.of_masks:
+    if t is None or context.figures.whole_maps:
         return []
     bound = f"{1 - t:.6f}".rstrip("0")
     return [
@@ -199,7 +199,7 @@ def _threshold(context: Context) -> list[str]:
 
 
 def _budget(context: Context) -> list[str]:
-    if not context.layout.of_masks:
+    if context.figures.whole_maps:
         return []
     budget = context.plan.get("settings", {}).get("control_budget", "vinet")
     words = "as many pixels as VINet reserves"
