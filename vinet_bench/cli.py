@@ -90,7 +90,8 @@ DryRun = Annotated[
 ]
 PROTOCOL_HELP = (
     "all (keep-important and occlusion); importance-networks, classifiers (a VINet each of 4"
-    " networks, a seed); destruction (12 VINets a seed); see `list protocols`."
+    " networks, a seed); destruction (12 VINets a seed); localisation, policies, sanity,"
+    " budget-curves, shortcut; see `list protocols`."
 )
 
 
