@@ -1,6 +1,7 @@
 """Retraining at several budgets: what the highest pixels suffice for, and what goes with them."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,8 +48,9 @@ def _figures() -> tuple[Figure, ...]:
         for curve, title in _TITLES.items()
         for percent in PERCENTS
     ]
+    folds = Figure("folds", "folds", "Folds", 0, kinds=MASKED, percent=False)
     least = Figure("least_train_accuracy", "least_train_accuracy", kinds=MASKED)
-    return (untouched, *areas, *points, least)
+    return (untouched, *areas, *points, folds, least)
 
 
 class BudgetCurves:
@@ -76,7 +78,8 @@ class BudgetCurves:
             " under the curve between the lowest and the highest budget, over its width: kept, more"
             " is better; removed, less. Masks alone: what the kept pixels' places tell without any"
             " picture; kept and removed pixels have complementary masks, so it holds for both. A"
-            " method is worth what kept says beyond masks alone, and beyond the controls.",
+            " method is worth what kept says beyond masks alone, and beyond the controls. Folds:"
+            " the maps of the training pictures come from networks that did not see them.",
         ),
         rankings=(("kar_area", "roar_area"),),
     )
@@ -90,28 +93,32 @@ class BudgetCurves:
     def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
         if cell.method in REFERENCES:
             return original(cell) if cell.method == "original" else ()
-        percents = plan.settings.curves.percents
-        own = {retrained(cell, f"{curve} {percent}") for curve in CURVES for percent in percents}
-        return own | behind_maps(cell)
+        curves = plan.settings.curves
+        own = {retrained(cell, f"{curve} {p}") for curve in CURVES for p in curves.percents}
+        folds = {
+            replace(network, what=f"explained, fold {number}")
+            for network in behind_maps(cell)
+            for number in range(curves.cross_fit)
+        }
+        return own | folds | behind_maps(cell)
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         if cell.method in REFERENCES:
             return reference(cell, workshop)
-        percents = workshop.settings.curves.percents
+        percents, folds = workshop.settings.curves.percents, workshop.settings.curves.cross_fit
         points: dict[str, Floats] = {}
         learnt = []
         for percent in percents:
-            for curve, examples in _shown(cell, workshop, percent).items():
+            for curve, examples in _shown(cell, workshop.cross_fitted(folds), percent).items():
                 result = workshop.retrained(examples, cell.seed)
                 if not np.isfinite(result.probabilities).all():
                     raise CellError(f"the network of {curve} {percent} % diverged")
                 labels = workshop.part("test").labels
                 points[f"{curve}_{percent}"] = hits(result.probabilities, labels)
                 learnt.append(result.convergence["train_accuracy"])
-        found = Measured(points | _areas(points, percents))
-        return records(
-            cell, workshop, found | Measured(figures={"least_train_accuracy": min(learnt)})
-        )
+        figures = {"least_train_accuracy": min(learnt)} | ({"folds": folds} if folds else {})
+        found = Measured(points | _areas(points, percents), figures)
+        return records(cell, workshop, found)
 
 
 def _shown(cell: Cell, workshop: Workshop, percent: int) -> dict[str, dict[str, Examples]]:

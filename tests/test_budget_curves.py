@@ -3,7 +3,7 @@
 import csv
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
@@ -11,20 +11,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import auc
+from torch import Tensor, nn
 
+import baselines
 from protocols.budget_curves import PERCENTS, _shown
 from vinet_bench import cli
 from vinet_bench.data import load_data
-from vinet_bench.data.dataset import PARTS
+from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import split_slices
-from vinet_bench.errors import UserError
+from vinet_bench.errors import CellError, UserError
 from vinet_bench.forecast import forecast, told
+from vinet_bench.methods import MethodInfo
 from vinet_bench.metrics import curve_areas
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.progress import Silent
 from vinet_bench.records import Cell
 from vinet_bench.report import write_report
 from vinet_bench.run import run
+from vinet_bench.seeds import picture_hash
 from vinet_bench.settings import Curves
 from vinet_bench.store import Store
 from vinet_bench.training import Machine, fit
@@ -96,6 +100,20 @@ def test_budgets_are_exact_and_nested(shop: Workshop) -> None:
 def test_ties_do_not_change_the_budget(shop: Workshop) -> None:
     masks = shop.highest("outline", 0, "test", 500)  # more than any nodule has
     assert set(masks.sum(dim=(1, 2)).tolist()) == {500}
+
+
+class Who:
+    """Each map holds the number of the network that it is of, in the order of `fit`."""
+
+    info: ClassVar[MethodInfo] = MethodInfo("who", "Who", "none")
+    fitted: ClassVar[list[nn.Module]] = []
+
+    def fit(self, model: nn.Module, data: SliceDataset) -> Self:
+        self.fitted.append(model)
+        return self
+
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        return torch.full((len(images), *images.shape[-2:]), float(len(self.fitted) - 1))
 
 
 def test_what_is_kept_and_what_is_removed_make_the_picture(shop: Workshop) -> None:
@@ -195,3 +213,56 @@ def test_a_dry_run_prints_and_leaves_nothing(
     assert "7 ResNet-18 to train" in printed
     assert "at most 7 trainings" in printed
     assert not (tmp_path / "x").exists()
+
+
+# ---- cross-fitted maps
+
+
+def test_no_network_explains_what_it_was_trained_on(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+
+    def watched(model: Any, task: Any, train: Any, *rest: Any) -> Any:
+        seen.append({picture_hash(image) for image in train.images})
+        return fit(model, task, train, *rest)
+
+    monkeypatch.setattr("vinet_bench.workshop.fit", watched)
+    monkeypatch.setitem(baselines.METHODS, "who", Who)
+    monkeypatch.setattr(Who, "fitted", [])
+    maps = shop.cross_fitted(3).maps("who", 0, "train")
+    assert len(seen) == 3
+    train = shop.examples("train").images
+    for image, number in zip(train, maps[:, 0, 0].int().tolist(), strict=True):
+        assert picture_hash(image) not in seen[number]
+    for number in range(3):  # each from the two other folds
+        assert 0 < len(seen[number]) < len(train)
+    patients = shop.part("train").patients
+    for patient in np.unique(patients):
+        assert len(set(maps[torch.from_numpy(patients == patient), 0, 0].tolist())) == 1
+
+
+def test_test_maps_and_controls_know_no_folds(shop: Workshop) -> None:
+    other = shop.cross_fitted(2)
+    assert torch.equal(other.maps("saliency", 0, "test"), shop.maps("saliency", 0, "test"))
+    assert torch.equal(other.maps("random", 0, "train"), shop.maps("random", 0, "train"))
+    assert not torch.equal(other.maps("saliency", 0, "train"), shop.maps("saliency", 0, "train"))
+
+
+def test_folds_are_counted_and_told(tmp_path: Path, fits: list[str]) -> None:
+    plan, folder = plan_of("saliency", changes=("curves.cross_fit=2",)), tmp_path / "run"
+    found = forecast(["budget-curves"], plan, folder, "cpu")
+    assert found.trainings == {"resnet18": 7, "vgg16": 3}
+    assert run(["budget-curves"], plan, folder, "cpu").failed == ()
+    assert (fits.count("ResNet"), fits.count("VGGGAP")) == (7, 3)
+    assert float(lines(folder, "budget-curves")["saliency"]["folds"]) == 2
+
+
+def test_more_folds_than_patients_is_a_reason(shop: Workshop) -> None:
+    with pytest.raises(CellError, match="100 folds need as many training patients"):
+        shop.cross_fitted(100).maps("saliency", 0, "train")
+
+
+def test_one_fold_is_refused() -> None:
+    with pytest.raises(UserError, match="one fold leaves nothing to train on"):
+        plan_of("random", changes=("curves.cross_fit=1",))

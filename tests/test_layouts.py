@@ -71,7 +71,7 @@ def test_rankings_are_kendalls_over_methods_and_controls(tmp_path: Path) -> None
     figures = {"vinet": (0.1, 0.1), "cam": (0.2, 0.4), "random": (0.3, 0.3), "outline": (0.4, 0.0)}
     (told,) = [note for note in ranked(tmp_path, figures).notes if "Kendall" in note]
     # One of three pairs disagrees; the outline, which would turn it round, is no method.
-    assert "by One and that by: Other 0.33" in told
+    assert "by One and that by: Other 0.33 (3 rows)" in told
 
 
 def test_rows_beside_the_methods_stand_under_them(tmp_path: Path) -> None:

@@ -85,6 +85,13 @@ Rows = Annotated[
         help="Comma-separated networks or variants, for protocols with rows of their own."
     ),
 ]
+CrossFit = Annotated[
+    int | None,
+    typer.Option(
+        metavar="FOLDS",
+        help="budget-curves: explain training pictures by networks that did not see them.",
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Count the trainings and estimate the hours; run nothing.")
 ]
@@ -111,12 +118,14 @@ def run_command(
     importance: Importance = None,
     classifier: Classifier = None,
     rows: Rows = None,
+    cross_fit: CrossFit = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
 
     changed = [*(changes or []), *network_changes(importance, classifier)]
+    changed += [] if cross_fit is None else [f"curves.cross_fit={cross_fit}"]
     plan = make_plan(
         data, preset, _words(methods), seeds, threshold, size, patients.value, changed, _words(rows)
     )

@@ -88,6 +88,20 @@ class Curves(Frozen):
         (2, 10, 30), min_length=1, description="percent of the pixels kept or removed, e.g. 2,10,30"
     )
 
+    cross_fit: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="folds of networks, so that none explains pictures it was trained on; 0: none",
+    )
+
+    @field_validator("cross_fit")
+    @classmethod
+    def _more_than_one(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one fold leaves nothing to train on; give 0, or 2 or more")
+        return value
+
     @field_validator("percents", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

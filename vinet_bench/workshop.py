@@ -89,7 +89,8 @@ class Workshop:
         }
         self._networks: dict[str, nn.Module] = {}
         self._diverged: dict[str, str] = {}
-        self._shuffled = False
+        self._training = ""  # what sets its networks' training part apart from the split's
+        self._folds = 0
 
     @property
     def settings(self) -> Settings:
@@ -107,8 +108,8 @@ class Workshop:
         return key_of(cell.identity() | self._context() | {"plan": self.plan.identity()})
 
     def _context(self) -> dict[str, Any]:
-        shuffled = {"labels": "shuffled"} if self._shuffled else {}
-        return shuffled | {
+        marked = {"training": self._training} if self._training else {}
+        return marked | {
             "version": __version__,
             "bfloat16": self.machine.bfloat16,
             "device": self.machine.device.type,
@@ -128,10 +129,30 @@ class Workshop:
         """The same workshop, whose networks learn labels shuffled within each part but the test
         part (Adebayo et al. 2018, Sec. 4.2)."""
         other = copy.copy(self)
-        other._shuffled = True
+        other._training = "shuffled labels"
         other._examples = {
             name: examples if name == "test" else _shuffled(examples, name)
             for name, examples in self._examples.items()
+        }
+        return other
+
+    def cross_fitted(self, folds: int) -> "Workshop":
+        """The same workshop, whose maps of the training part come from networks that did not see
+        them: each fold's, whole patients, from one trained on the other folds. 0: from the usual.
+        """
+        other = copy.copy(self)
+        other._folds = folds
+        return other
+
+    def _without_fold(self, number: int, held: NDArray[np.bool_]) -> "Workshop":
+        """A workshop without these training pictures (N,), which are its part 'held'."""
+        other = copy.copy(self)
+        other._training, other._folds = f"without fold {number} of {self._folds}", 0
+        train, examples = self.part("train"), self.examples("train")
+        places = {"train": np.flatnonzero(~held), "held": np.flatnonzero(held)}
+        other._parts = self._parts | {name: train.subset(i) for name, i in places.items()}
+        other._examples = self._examples | {
+            name: Examples(examples.images[i], examples.labels[i]) for name, i in places.items()
         }
         return other
 
@@ -295,12 +316,22 @@ class Workshop:
 
         Raises CellError if a map is not finite or not of the picture's size.
         """
+        if part == "train" and self._folds and method(name).info.explains != "nothing":
+            return self._cross_fitted_maps(name, seed)
         key = self._maps_key(name, seed, part)
         stored = self.store.load("maps", key)
         if stored is None:
             stored = {"maps": self._explain(name, seed, part).numpy()}
             self.store.save("maps", key, stored)
         return torch.from_numpy(stored["maps"])
+
+    def _cross_fitted_maps(self, name: str, seed: int) -> Tensor:
+        train = self.part("train")
+        maps = torch.zeros(len(train), *train.size)
+        for number, held in enumerate(_folds_of(train, self._folds)):
+            other = self._without_fold(number, held)
+            maps[torch.from_numpy(held)] = other.maps(name, seed, "held")
+        return maps
 
     def kept_maps(self, name: str, seed: int, part: str) -> Tensor | None:
         """The maps that `maps` made earlier, or None; nothing is computed."""
@@ -436,6 +467,20 @@ class Workshop:
 def _shuffled(examples: Examples, part: str) -> Examples:
     order = torch.randperm(len(examples), generator=generator("shuffled labels", part))
     return Examples(examples.images, examples.labels[order])
+
+
+def _folds_of(part: SliceDataset, folds: int) -> list[NDArray[np.bool_]]:
+    """Which slices each fold holds, (N,): whole patients, classes as even as they allow.
+
+    Raises CellError with fewer patients than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # a second to import
+
+    if len(np.unique(part.patients)) < folds:
+        raise CellError(f"{folds} folds need as many training patients: take fewer (--cross-fit)")
+    shares = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    places = [held for _, held in shares.split(part.ids, part.labels, part.patients)]
+    return [np.isin(np.arange(len(part)), held) for held in places]
 
 
 def _content(examples: Examples) -> str:

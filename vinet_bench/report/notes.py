@@ -297,7 +297,7 @@ def _rankings(context: Context) -> list[str]:
             for other in others
         }
         told = [
-            f"{figures[other].heading.removesuffix(' %')} {agreement.tau:.2f}"
+            f"{figures[other].heading.removesuffix(' %')} {agreement.tau:.2f} ({agreement.n} rows)"
             for other, agreement in found.items()
             if math.isfinite(agreement.tau)
         ]
@@ -305,7 +305,7 @@ def _rankings(context: Context) -> list[str]:
             against = figures[first].heading.removesuffix(" %")
             notes.append(
                 f"Kendall's tau-b between the ranking of methods and controls by {against} and that"
-                f" by: {', '.join(told)} (1: the same order; rows: {len(ranked)})."
+                f" by: {', '.join(told)}. 1 is the same order."
             )
     return notes
 
