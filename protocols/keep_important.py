@@ -1,6 +1,6 @@
 """Table I: keep what a map calls important, retrain, and see what accuracy is left."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import cast
 
 import numpy as np
@@ -18,6 +18,13 @@ from protocols.shared import (
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.masks import constant
 from vinet_bench.metrics import commonest_class_share
+from vinet_bench.networks_needed import (
+    Network,
+    behind_budget,
+    behind_maps,
+    original,
+    retrained,
+)
 from vinet_bench.plan import Plan
 from vinet_bench.probe import areas, forest_predictions, shares_in_cells
 from vinet_bench.protocols import ProtocolInfo
@@ -48,6 +55,11 @@ class KeepImportant:
                 for trained_on in ("pictures", "masks", "swapped"):
                     budget = natural_budget(name)
                     yield Cell(self.info.name, name, seed, budget=budget, trained_on=trained_on)
+
+    def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
+        if cell.method in REFERENCES:
+            return original(cell) if cell.method == "original" else ()
+        return {retrained(cell), *behind_maps(cell), *behind_budget(cell, plan)}
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         if cell.method in REFERENCES:

@@ -1,8 +1,9 @@
 """Table II: take away what a map calls important, and see what a trained network still knows."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from protocols.shared import REFERENCES, Measured, occluded, records, reference
+from vinet_bench.networks_needed import Network, behind_budget, behind_maps, original
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
@@ -30,6 +31,11 @@ class Occlusion:
             for name in plan.methods:
                 for budget in sorted({natural_budget(name), "equal"}, reverse=True):
                     yield Cell(self.info.name, name, seed, budget=budget)
+
+    def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
+        if cell.method in REFERENCES:
+            return original(cell) if cell.method == "original" else ()
+        return {*original(cell), *behind_maps(cell), *behind_budget(cell, plan)}
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         if cell.method in REFERENCES:

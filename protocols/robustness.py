@@ -121,7 +121,7 @@ class Robustness:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         """None for an oracle, which knows no changed picture."""
-        cells = whole_map_cells(self.info.name, plan)
+        cells = whole_map_cells(self.info.name, plan, again=True)
         return (cell for cell in cells if method(cell.method).info.kind != "oracle")
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:

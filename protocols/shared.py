@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError
-from vinet_bench.masks import keep, ranking, remove
-from vinet_bench.methods import method
+from vinet_bench.masks import keep, ranking, remove, scale
+from vinet_bench.methods import in_order, method
 from vinet_bench.metrics import (
     balanced_hits,
     brier_scores,
@@ -27,7 +27,7 @@ from vinet_bench.metrics import (
 from vinet_bench.models import check_alive
 from vinet_bench.plan import Plan
 from vinet_bench.records import Cell, Record
-from vinet_bench.seeds import picture_generators, picture_hash
+from vinet_bench.seeds import few_by_content, picture_generators
 from vinet_bench.training import Examples
 from vinet_bench.workshop import Workshop
 
@@ -66,16 +66,27 @@ class Measured:
         )
         return Measured(pictures, self.figures, kept)
 
+    def only(self, where: NDArray[np.bool_]) -> "Measured":
+        """Without the scores of the other pictures. where (N,)."""
+        pictures = {m: np.where(where, scores, np.nan) for m, scores in self.pictures.items()}
+        return Measured(pictures, self.figures, self.kept)
+
     def renamed(self, names: Mapping[str, str]) -> "Measured":
         """These scores alone, under other names."""
         return Measured({new: self.pictures[old] for old, new in names.items()})
 
 
 def records(cell: Cell, workshop: Workshop, measured: Measured) -> list[Record]:
-    """One record for each figure; the scores behind them are stored under the cell's key."""
+    """One record for each figure; the scores behind them are stored under the cell's key.
+
+    A test picture that the method did not explain has no score (see Workshop.tested).
+    """
+    if in_order([cell.method]):  # not a reference, nor a protocol's own row
+        measured = measured.only(workshop.tested(cell.method))
     workshop.keep_scores(cell, {**measured.kept, **measured.pictures})
-    means = {metric: float(np.nanmean(scores)) for metric, scores in measured.pictures.items()}
-    counts = [np.isfinite(scores).sum() for scores in measured.pictures.values()]
+    known = {m: s for m, s in measured.pictures.items() if not np.isnan(s).all()}
+    means = {metric: float(np.nanmean(scores)) for metric, scores in known.items()}
+    counts = [np.isfinite(scores).sum() for scores in known.values()]
     n = int(max(counts, default=len(workshop.part("test"))))
     return [
         Record(cell, metric, value, n) for metric, value in {**means, **measured.figures}.items()
@@ -115,10 +126,13 @@ def reference(cell: Cell, workshop: Workshop) -> list[Record]:
 
 
 def shown(trained_on: str, workshop: Workshop, part: str, masks: Tensor) -> Examples:
-    """What a retrained network is shown of a part: 'pictures', 'masks' or 'swapped' (see Cell)."""
+    """What a retrained network is shown of a part: 'pictures', 'masks' or 'swapped' (see Cell), or
+    'removed', the pictures without the masked pixels."""
     examples = workshop.examples(part)
     if trained_on == "masks":
         return Examples(_masks_as_pictures(masks, workshop.settings.mask_size), examples.labels)
+    if trained_on == "removed":
+        return Examples(remove(examples.images, masks), examples.labels)
     if trained_on == "swapped":
         masks = masks[workshop.other_patients(part)]
     return Examples(keep(examples.images, masks), examples.labels)
@@ -161,19 +175,33 @@ def own_map(workshop: Workshop, seed: int, part: str) -> Tensor:
     return workshop.maps("vinet", seed, part)
 
 
-def whole_map_cells(protocol: str, plan: Plan) -> Iterable[Cell]:
-    """A cell for each seed and method; no budget is chosen, since all of the map counts."""
+def whole_map_cells(protocol: str, plan: Plan, again: bool = False) -> Iterable[Cell]:
+    """A cell for each seed and method; no budget is chosen, since all of the map counts.
+
+    again: for protocols that retrain, or explain a picture many times, for which costly methods
+    must be asked for by name.
+    """
     for seed in plan.seeds:
-        for name in plan.methods:
+        for name in plan.retrained() if again else plan.methods:
             yield Cell(protocol, name, seed, budget="everything")
 
 
 def living_maps(workshop: Workshop, name: str, seed: int) -> Tensor:
-    """Raw test maps, (N, H, W). Raises CellError if VINet's own of a picture is constant."""
+    """Raw test maps, (N, H, W), 0 for pictures that the method did not explain: `records` leaves
+    their scores out. Raises CellError if VINet's own of a picture is constant."""
     maps = workshop.maps(name, seed, "test")
     if method(name).info.explains == "vinet":
         check_alive(maps)
-    return maps
+    return torch.where(torch.from_numpy(workshop.tested(name))[:, None, None], maps, 0.0)
+
+
+def not_negative(maps: Tensor, scaling: str) -> Floats:
+    """Maps scaled by a policy, (N, H, W), of which shares can be taken. Raises CellError if it
+    leaves values below 0."""
+    scaled = scale(maps, scaling)
+    if (scaled < 0).any():
+        raise CellError(f"maps scaled '{scaling}' have values below 0, of which no share is taken")
+    return scaled.numpy()
 
 
 def ranks(workshop: Workshop, name: str, seed: int) -> Tensor:
@@ -184,20 +212,12 @@ def ranks(workshop: Workshop, name: str, seed: int) -> Tensor:
 
 def fewer_pictures(workshop: Workshop) -> Tensor:
     """The test pictures that costly protocols look at, as sorted indices: chosen by their content,
-    so that neither the order nor another picture's row matters."""
-    images, wanted = workshop.examples("test").images, workshop.settings.evaluation.pictures
-    hashes = [picture_hash(image) for image in images]
-    chosen = sorted(range(len(hashes)), key=lambda i: (hashes[i], i))[:wanted]
-    return torch.tensor(sorted(chosen))
+    so that neither their order nor another picture's row matters."""
+    return few_by_content(workshop.examples("test").images, workshop.settings.evaluation.pictures)
 
 
 def of_all(measured: Measured, chosen: Tensor, workshop: Workshop) -> Measured:
     """Scores of the chosen test pictures as scores of all of them: NaN for the others."""
-    n = len(workshop.part("test"))
-
-    def spread(scores: Floats) -> Floats:
-        found = np.full(n, np.nan)
-        found[chosen.numpy()] = scores
-        return found
-
-    return Measured({name: spread(scores) for name, scores in measured.pictures.items()})
+    where = np.zeros(len(workshop.part("test")), np.bool_)
+    where[chosen.numpy()] = True
+    return measured.spread(where)

@@ -19,7 +19,7 @@ from vinet_bench.masks import scale
 from vinet_bench.methods import in_order, method
 from vinet_bench.plan import make_plan
 from vinet_bench.presets import DEFAULT_METHODS
-from vinet_bench.run import _with_possible_methods
+from vinet_bench.run import suited
 
 
 def test_intensity_is_the_picture() -> None:
@@ -86,11 +86,11 @@ def test_all_stands_for_every_method_that_the_data_has_something_for() -> None:
     plan = make_plan(preset="smoke", methods=["all", "blurred:cam"])
     assert plan.methods == (*METHODS, "blurred:cam")
     data = replace(example_case(Intensity).data, readers=None)
-    left = _with_possible_methods(plan, data).methods
+    left = suited(plan, data).methods
     assert set(METHODS) - set(left) == {"reader-1", "reader-2", "reader-3", "reader-4"}
     named = make_plan(preset="smoke", methods=["reader-1"])
     with pytest.raises(UserError, match="reader-1: the data set phantom has no masks of single"):
-        _with_possible_methods(named, data)
+        suited(named, data)
 
 
 def test_the_presets_methods_stay() -> None:

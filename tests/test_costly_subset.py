@@ -55,7 +55,7 @@ def test_figures_are_of_those_pictures_alone(done: Run) -> None:
 
 def test_the_tables_say_so(done: Run) -> None:
     first, second = (tables(done)[name] for name in ("table1", "table2"))
-    assert noted(first, "Costly, and so not retrained").endswith(": Score-CAM, Occlusion map.")
+    assert noted(first, "Costly, and so left out").endswith(": Score-CAM, Occlusion map.")
     assert noted(second, "Costly, and so of 7 of the 20 test pictures").endswith(
         ": Score-CAM, Occlusion map."
     )

@@ -108,6 +108,6 @@ def test_the_table_says_what_was_not_retrained(tmp_path: Path) -> None:
     plan = plan.model_copy(update={"methods": ("rise", "random")})
     run(["keep-important"], plan, tmp_path / "run", device="cpu")
     table = tables(read_run(tmp_path / "run"))["table1"]
-    note = "Costly, and so not retrained unless --methods names them: RISE."
+    note = "Costly, and so left out unless --methods names them: RISE."
     assert note in table.notes
     assert not any("No records" in line for line in table.notes)

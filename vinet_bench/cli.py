@@ -86,9 +86,20 @@ Rows = Annotated[
         help="Comma-separated networks or variants, for protocols with rows of their own."
     ),
 ]
+CrossFit = Annotated[
+    int | None,
+    typer.Option(
+        metavar="FOLDS",
+        help="budget-curves: explain training pictures by networks that did not see them.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Count the trainings and estimate the hours; run nothing.")
+]
 PROTOCOL_HELP = (
     "all (keep-important and occlusion); importance-networks, classifiers (a VINet each of 4"
-    " networks, a seed); destruction (12 VINets a seed); see `list protocols`."
+    " networks, a seed); destruction (12 VINets a seed); localisation, policies, sanity,"
+    " budget-curves, shortcut; see `list protocols`."
 )
 
 
@@ -108,15 +119,21 @@ def run_command(
     importance: Importance = None,
     classifier: Classifier = None,
     rows: Rows = None,
+    cross_fit: CrossFit = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
 
     changed = [*(changes or []), *network_changes(importance, classifier)]
+    changed += [] if cross_fit is None else [f"curves.cross_fit={cross_fit}"]
     plan = make_plan(
         data, preset, _words(methods), seeds, threshold, size, patients.value, changed, _words(rows)
     )
-    _carry_out(protocol, plan, out, device.value)
+    if dry_run:
+        _foretell(protocol, plan, out, device.value)
+    else:
+        _carry_out(protocol, plan, out, device.value)
 
 
 def network_changes(importance: str | None, classifier: str | None) -> list[str]:
@@ -129,20 +146,31 @@ def _words(text: str | None) -> list[str] | None:
     return None if text is None else [word.strip() for word in text.split(",")]
 
 
+def _names(protocol: str) -> list[str]:
+    from vinet_bench.protocols import protocols
+
+    everything = [name for name, make in protocols().items() if make().info.in_all]
+    return everything if protocol == "all" else [protocol]
+
+
+def _foretell(protocol: str, plan: Any, out: Path | None, device: str) -> None:
+    from vinet_bench.forecast import forecast, told
+
+    for line in told(forecast(_names(protocol), plan, out, device)):
+        out_console.print(line, soft_wrap=True)
+
+
 def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
     # Known remarks of libraries that a user can do nothing about.
     warnings.filterwarnings("ignore", category=UserWarning, module="(torch|captum|timm|zennit)")
     from vinet_bench.progress import Shown
-    from vinet_bench.protocols import protocols
     from vinet_bench.report import write_report
     from vinet_bench.run import run
 
     bars = Shown(err_console) if err_console.is_terminal else nullcontext()
     try:
         with bars as progress:
-            everything = [name for name, make in protocols().items() if make().info.in_all]
-            names = everything if protocol == "all" else [protocol]
-            outcome = run(names, plan, out, device, progress)
+            outcome = run(_names(protocol), plan, out, device, progress)
     except KeyboardInterrupt:  # here, since typer would swallow it before main() sees it
         err_console.print("stopped; the same command goes on where it was")
         raise typer.Exit(INTERRUPTED) from None

@@ -1,6 +1,6 @@
 """From raw maps to masks and masked pictures: the only place where polarity exists."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -88,6 +88,11 @@ def top_k(maps: Tensor, k: int, generators: list[Generator]) -> Tensor:
 def most_relevant(ranks: Tensor, k: int) -> Tensor:
     """The k first pixels of each ranking. (B, H, W) int64 -> (B, H, W) bool."""
     return ranks < k
+
+
+def as_many(ranks: Tensor, counts: Sequence[int]) -> Tensor:
+    """As `most_relevant`, with a k for each ranking."""
+    return ranks < torch.tensor(counts)[:, None, None]
 
 
 def least_relevant(ranks: Tensor, k: int) -> Tensor:

@@ -1,7 +1,10 @@
 """Figures from predictions and masks: arrays in, numbers out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 from scipy.stats import spearmanr
 
 Floats = NDArray[np.floating]
@@ -150,6 +153,17 @@ def value_shares(maps: Floats, bins: int) -> Floats:
     return shares
 
 
+def curve_areas(places: Sequence[float], scores: Floats) -> Floats:
+    """The area under each picture's curve by the trapezoid rule, as a share of the range of the
+    places: the mean height. places (S,) rising, two or more; scores (S, N) -> (N,).
+
+    >>> curve_areas([0.0, 0.2, 1.0], np.array([[1.0], [1.0], [0.0]])).round(3)
+    array([0.6])
+    """
+    found: Floats = trapezoid(scores, places, axis=0) / (places[-1] - places[0])
+    return found
+
+
 def mean_rank_correlation(maps: Floats, others: Floats) -> float:
     """Spearman's correlation of each pair of maps, averaged. (N, H, W) twice.
 
@@ -168,6 +182,33 @@ def rank_correlations(maps: Floats, others: Floats) -> Floats:
     array([-1.])
     """
     return np.array([_rank_correlation(a, b) for a, b in zip(maps, others, strict=True)])
+
+
+def structural_similarities(maps: Floats, others: Floats) -> Floats:
+    """SSIM (Wang et al. 2004, Gaussian window of sigma 1.5) of each pair of maps, each brought to
+    [0, 1] by its range; a constant map becomes 0. (N, H, W) twice, sides of 11 or more -> (N,).
+
+    >>> ramp = np.arange(256.0).reshape(1, 16, 16)
+    >>> structural_similarities(ramp, 3 * ramp + 1)
+    array([1.])
+    """
+    from skimage.metrics import structural_similarity  # half a second to import
+
+    return np.array(
+        [
+            structural_similarity(  # type: ignore[no-untyped-call]
+                _over_range(a), _over_range(b), data_range=1.0, gaussian_weights=True, sigma=1.5,
+                use_sample_covariance=False,
+            )
+            for a, b in zip(maps, others, strict=True)
+        ]
+    )  # fmt: skip
+
+
+def _over_range(values: Floats) -> Floats:
+    low, high = values.min(), values.max()
+    found: Floats = (values.astype(np.float64) - low) / (high - low if high > low else 1)
+    return found
 
 
 def _rank_correlation(one: Floats, other: Floats) -> float:

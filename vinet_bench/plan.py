@@ -13,6 +13,7 @@ class Plan(Frozen):
     """One run: data, methods, seeds, threshold and settings.
 
     rows: those wanted of the protocols that have rows of their own; empty for their usual ones.
+    readers: whether the data set tells its readers apart; known once it is loaded.
     """
 
     data: str = "phantom"
@@ -24,6 +25,7 @@ class Plan(Frozen):
     size_given: bool = False
     methods_given: bool = False
     rows: tuple[str, ...] = ()
+    readers: bool = False
     settings: Settings = PRESETS["quick"].settings
 
     def identity(self) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vinet_bench.data.phantom import PhantomSettings
-from vinet_bench.settings import Evaluation, Settings, Split, Training, VINetTraining
+from vinet_bench.settings import Curves, Evaluation, Settings, Split, Training, VINetTraining
 
 DEFAULT_METHODS = (
     *("vinet", "vbp", "cam", "lrp", "lrp-epsilon", "gradcam", "ig"),
@@ -53,6 +53,7 @@ PRESETS = {
             mask_size=32,
             costly_pictures=16,
             evaluation=Evaluation(steps=5, pictures=8, subsets=10, perturbations=3),
+            curves=Curves(percents=(2, 30)),
         ),
         seeds=1,
     ),

@@ -9,6 +9,7 @@ from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.records import Cell, Record
 
 if TYPE_CHECKING:
+    from vinet_bench.networks_needed import Network
     from vinet_bench.plan import Plan
     from vinet_bench.report.layout import Layout
     from vinet_bench.workshop import Workshop
@@ -33,7 +34,7 @@ class ProtocolInfo:
 class TableRow:
     """A row that is no saliency method, under the name that its cells carry as their variant.
 
-    kind: 'reference' or 'method'. block: rows of one block stand between two rules.
+    kind: 'reference', 'method' or 'oracle'. block: rows of one block stand between two rules.
     """
 
     name: str
@@ -66,6 +67,24 @@ class OwnRows(Protocol):
 
     def rows(self, plan: "Plan") -> Sequence[TableRow]:
         """The rows of the plan's table, in order."""
+        ...
+
+
+@runtime_checkable
+class MoreRows(Protocol):
+    """A protocol with rows beside the plan's methods."""
+
+    def more_rows(self, plan: "Plan") -> Sequence[TableRow]:
+        """They stand under the methods, in order; none where the data has nothing for them."""
+        ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A protocol that says beforehand what it trains."""
+
+    def networks(self, cell: Cell, plan: "Plan") -> "Collection[Network]":
+        """The networks that a cell needs; cells share equal ones."""
         ...
 
 

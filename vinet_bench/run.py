@@ -24,7 +24,7 @@ from vinet_bench.networks import CLASSIFIERS, check_classifier, check_importance
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
 from vinet_bench.progress import Progress, Silent
-from vinet_bench.protocols import EvalProtocol, OwnRows, OwnTable, protocol
+from vinet_bench.protocols import EvalProtocol, MoreRows, OwnRows, OwnTable, protocol
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.settings import VINetTraining
 from vinet_bench.store import Store
@@ -82,10 +82,10 @@ def run(
     its reason, and the others go on.
     """
     chosen = [protocol(name) for name in protocol_names]
-    _check_rows(plan, chosen)
+    check_rows(plan, chosen)
     machine = choose_machine(device, plan.settings.precision)
     data = load_data(plan)
-    plan = _with_possible_methods(plan, data)
+    plan = suited(plan, data)
     check_networks(plan.settings.vinet, data)
     wanted = plan.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
@@ -121,7 +121,7 @@ def check_networks(vinet: VINetTraining, data: SliceDataset) -> None:
         build_vinet(vinet, data.num_classes, data.size, seed=0)
 
 
-def _check_rows(plan: Plan, chosen: Sequence[EvalProtocol]) -> None:
+def check_rows(plan: Plan, chosen: Sequence[EvalProtocol]) -> None:
     """Raises UserError for a row of --rows that no chosen protocol has."""
     known = {name for how in chosen if isinstance(how, OwnRows) for name in how.row_names()}
     for name in plan.rows:
@@ -149,6 +149,8 @@ def _by_protocol(
         seeds[name] = sorted({*seeds.get(name, ()), *plan.seeds})
         if isinstance(how, OwnRows):
             rows[name] = _own_rows(plan, how, rows.get(name, []))
+        if isinstance(how, MoreRows):
+            rows[name] = [asdict(row) for row in how.more_rows(plan)]
         if isinstance(how, OwnTable):
             layouts[name] = how.layout.stored()
     return {"protocol_seeds": seeds, "own_rows": rows, "layouts": layouts}
@@ -162,11 +164,12 @@ def _own_rows(plan: Plan, how: OwnRows, earlier: list[dict[str, str]]) -> list[d
     return [there[name] for name in dict.fromkeys([*usual, *there]) if name in there]
 
 
-def _with_possible_methods(plan: Plan, data: SliceDataset) -> Plan:
-    """Leaves out what needs masks that the data set does not have.
+def suited(plan: Plan, data: SliceDataset) -> Plan:
+    """Notes what the data set has, and leaves out what needs masks that it does not have.
 
     Raises UserError if such a method was asked for by its name.
     """
+    plan = plan.model_copy(update={"readers": data.readers is not None})
     lacking = [name for name in plan.methods if not _possible(name, data)]
     if plan.methods_given and lacking:
         what = method(lacking[0]).info.needs

@@ -23,3 +23,11 @@ def picture_hash(image: Tensor) -> str:
     """A hash of one picture's content."""
     content = image.detach().cpu().contiguous().numpy().tobytes()
     return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def few_by_content(images: Tensor, count: int) -> Tensor:
+    """Sorted indices of at most `count` pictures that their content chooses, whatever their order;
+    a larger count adds to a smaller one's. images (B, ...)."""
+    hashes = [picture_hash(image) for image in images]
+    chosen = sorted(range(len(hashes)), key=lambda i: (hashes[i], i))[:count]
+    return torch.tensor(sorted(chosen))

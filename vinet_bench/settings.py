@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vinet_bench.data.phantom import PhantomSettings
 from vinet_bench.errors import UserError, unknown_name
@@ -81,6 +81,38 @@ class Evaluation(Frozen):
     )
 
 
+class Curves(Frozen):
+    """Where `budget-curves` retrains."""
+
+    percents: tuple[Literal[1, 2, 5, 10, 20, 30, 50, 70, 90], ...] = Field(
+        (2, 10, 30), min_length=1, description="percent of the pixels kept or removed, e.g. 2,10,30"
+    )
+
+    cross_fit: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="folds of networks, so that none explains pictures it was trained on; 0: none",
+    )
+
+    @field_validator("cross_fit")
+    @classmethod
+    def _more_than_one(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one fold leaves nothing to train on; give 0, or 2 or more")
+        return value
+
+    @field_validator("percents", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """'2,10' as --set gives it, in any order."""
+        words = value.split(",") if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            return value
+        known = [int(w) if isinstance(w, str) and w.strip().isdecimal() else w for w in words]
+        return tuple(sorted(set(known))) if all(isinstance(k, int) for k in known) else known
+
+
 class Split(Frozen):
     """How slices are shared out; patients are never on two sides unless by=slice."""
 
@@ -106,6 +138,7 @@ class Settings(Frozen):
         128, ge=16, le=1024, description="side at which the mask-only networks see masks"
     )
     evaluation: Evaluation = Evaluation()
+    curves: Curves = Curves()
     control_budget: Literal["vinet"] | Share = Field(
         "vinet", description="share of pixels that the controls reserve, or vinet for VINet's S"
     )

@@ -23,7 +23,7 @@ from vinet_bench.networks import build_classifier
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
-from vinet_bench.seeds import generator, picture_generators, picture_hash
+from vinet_bench.seeds import few_by_content, generator, picture_generators
 from vinet_bench.settings import Settings, Training, VINetTraining
 from vinet_bench.store import Store
 from vinet_bench.training import (
@@ -45,6 +45,16 @@ NEW_WEIGHTS = 1_000_003  # added to a seed: weights that no network of a run sta
 def natural_budget(name: str) -> str:
     """'threshold' (Eq. 9) where maps lie in [0, 1]; 'equal' for controls, which have none."""
     return "equal" if method(name).info.kind == "control" else "threshold"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is built from a seed, and what it is trained for."""
+
+    title: str
+    training: Training
+    build: Callable[[int], nn.Module]
+    task: Task
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,8 @@ class Workshop:
         }
         self._networks: dict[str, nn.Module] = {}
         self._diverged: dict[str, str] = {}
+        self._training = ""  # what sets its networks' training part apart from the split's
+        self._folds = 0
 
     @property
     def settings(self) -> Settings:
@@ -96,7 +108,8 @@ class Workshop:
         return key_of(cell.identity() | self._context() | {"plan": self.plan.identity()})
 
     def _context(self) -> dict[str, Any]:
-        return {
+        marked = {"training": self._training} if self._training else {}
+        return marked | {
             "version": __version__,
             "bfloat16": self.machine.bfloat16,
             "device": self.machine.device.type,
@@ -112,33 +125,64 @@ class Workshop:
         other._networks = dict(self._networks)
         return other
 
+    def with_shuffled_labels(self) -> "Workshop":
+        """The same workshop, whose networks learn labels shuffled within each part but the test
+        part (Adebayo et al. 2018, Sec. 4.2)."""
+        other = copy.copy(self)
+        other._training = "shuffled labels"
+        other._examples = {
+            name: examples if name == "test" else _shuffled(examples, name)
+            for name, examples in self._examples.items()
+        }
+        return other
+
+    def cross_fitted(self, folds: int) -> "Workshop":
+        """The same workshop, whose maps of the training part come from networks that did not see
+        them: each fold's, whole patients, from one trained on the other folds. 0: from the usual.
+        """
+        other = copy.copy(self)
+        other._folds = folds
+        return other
+
+    def _without_fold(self, number: int, held: NDArray[np.bool_]) -> "Workshop":
+        """A workshop without these training pictures (N,), which are its part 'held'."""
+        other = copy.copy(self)
+        other._training, other._folds = f"without fold {number} of {self._folds}", 0
+        train, examples = self.part("train"), self.examples("train")
+        places = {"train": np.flatnonzero(~held), "held": np.flatnonzero(held)}
+        other._parts = self._parts | {name: train.subset(i) for name, i in places.items()}
+        other._examples = self._examples | {
+            name: Examples(examples.images[i], examples.labels[i]) for name, i in places.items()
+        }
+        return other
+
     # -- networks
 
     def explained(self, kind: str, seed: int) -> nn.Module:
         """The trained network that a method explains: 'vinet' or 'vgg16'; a control gets none."""
-        if kind == "nothing":
-            return nn.Identity()
+        return nn.Identity() if kind == "nothing" else self._trained(self.recipe(kind), seed)
+
+    def recipe(self, kind: str) -> Recipe:
+        """How the run's networks are made: 'vinet', 'vgg16' (explained) or 'resnet18'."""
         if kind == "vinet":
             vinet = self.settings.vinet
-            return self._trained("VINet", seed, vinet, self._new_vinet, vinet_task(vinet))
-        explained = self.settings.explained
-        return self._trained(
-            "VGG-16", seed, explained, self._new_classifier("vgg16", explained), Classification()
-        )
+            return Recipe("VINet", vinet, self._new_vinet, vinet_task(vinet))
+        if kind == "vgg16":
+            return self._classifier("VGG-16", kind, self.settings.explained)
+        return self._classifier("Original", "resnet18", self.settings.retrain)
+
+    def _classifier(self, title: str, name: str, training: Training) -> Recipe:
+        return Recipe(title, training, self._new_classifier(name, training), Classification())
 
     def alone(self, seed: int) -> nn.Module:
         """VINet's classifier trained as VINet is, without destruction (Table III, first row)."""
         vinet = self.settings.vinet
         training = Training(**vinet.model_dump(include=set(Training.model_fields)))
-        build = self._new_classifier(vinet.classifier, training)
-        return self._trained(vinet.classifier, seed, training, build, Classification())
+        return self._trained(self._classifier(vinet.classifier, vinet.classifier, training), seed)
 
     def original(self, seed: int) -> nn.Module:
         """The ResNet-18 trained on the untouched pictures."""
-        retrain = self.settings.retrain
-        return self._trained(
-            "Original", seed, retrain, self._new_classifier("resnet18", retrain), Classification()
-        )
+        return self._trained(self.recipe("resnet18"), seed)
 
     def original_result(self, seed: int) -> Retrained:
         """What the original network reaches, and how its training ended."""
@@ -156,21 +200,14 @@ class Workshop:
         parts = {"network": title, "seed": seed}
         return key_of(self._context() | parts | training.model_dump())
 
-    def _trained(
-        self,
-        title: str,
-        seed: int,
-        training: Training,
-        build: Callable[[int], nn.Module],
-        task: Task,
-    ) -> nn.Module:
-        key = self._network_key(title, seed, training)
+    def _trained(self, recipe: Recipe, seed: int) -> nn.Module:
+        key = self._network_key(recipe.title, seed, recipe.training)
         if key in self._networks:
             return self._networks[key]
-        model = build(seed)
+        model = recipe.build(seed)
         stored = self.store.load("networks", key)
         if stored is None:
-            self._fit_once(key, f"{title}, seed {seed}", model, task, training, seed)
+            self._fit_once(key, recipe, model, seed)
             state = {k: v.cpu().numpy() for k, v in model.state_dict().items()}
             self.store.save("networks", key, state)
         else:
@@ -178,13 +215,12 @@ class Workshop:
         self._networks[key] = model.to(self.machine.device).eval().requires_grad_(False)
         return model
 
-    def _fit_once(
-        self, key: str, title: str, model: nn.Module, task: Task, training: Training, seed: int
-    ) -> None:
+    def _fit_once(self, key: str, recipe: Recipe, model: nn.Module, seed: int) -> None:
         """Many cells need the same network: one that diverged is not tried again for each."""
+        title = f"{recipe.title}, seed {seed}"
         try:
             if key not in self._diverged:
-                done = self._fit(title, model, task, self._examples, training, seed)
+                done = self._fit(title, model, recipe.task, self._examples, recipe.training, seed)
                 self.store.save("fits", key, done.arrays())
         except CellError as error:
             self._diverged[key] = f"{title}: {error}"
@@ -281,12 +317,22 @@ class Workshop:
 
         Raises CellError if a map is not finite or not of the picture's size.
         """
+        if part == "train" and self._folds and method(name).info.explains != "nothing":
+            return self._cross_fitted_maps(name, seed)
         key = self._maps_key(name, seed, part)
         stored = self.store.load("maps", key)
         if stored is None:
             stored = {"maps": self._explain(name, seed, part).numpy()}
             self.store.save("maps", key, stored)
         return torch.from_numpy(stored["maps"])
+
+    def _cross_fitted_maps(self, name: str, seed: int) -> Tensor:
+        train = self.part("train")
+        maps = torch.zeros(len(train), *train.size)
+        for number, held in enumerate(_folds_of(train, self._folds)):
+            other = self._without_fold(number, held)
+            maps[torch.from_numpy(held)] = other.maps(name, seed, "held")
+        return maps
 
     def kept_maps(self, name: str, seed: int, part: str) -> Tensor | None:
         """The maps that `maps` made earlier, or None; nothing is computed."""
@@ -305,13 +351,11 @@ class Workshop:
     def tested(self, name: str) -> NDArray[np.bool_]:
         """Which test pictures a method explains, (N,): all; a costly one that is not retrained
         explains a few that their content chooses, the same for every such method."""
-        images = self.examples("test").images
-        chosen = np.ones(len(images), np.bool_)
-        few = self.settings.costly_pictures
-        if name in self.plan.retrained() or not method(name).info.costly or few >= len(images):
-            return chosen
-        draws = [int(generator("costly", picture_hash(image)).initial_seed()) for image in images]
-        chosen[np.argsort(draws)[few:]] = False
+        images, count = self.examples("test").images, self.settings.costly_pictures
+        if name in self.plan.retrained() or not method(name).info.costly:
+            return np.ones(len(images), np.bool_)
+        chosen = np.zeros(len(images), np.bool_)
+        chosen[few_by_content(images, count).numpy()] = True
         return chosen
 
     def _explain(self, name: str, seed: int, part: str) -> Tensor:
@@ -326,13 +370,16 @@ class Workshop:
                 advance()
         return maps
 
-    def explainer(self, name: str, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
+    def explainer(
+        self, name: str, seed: int, model: nn.Module | None = None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
         """A method that has its network: pictures as in Examples, (N,) targets -> (N, H, W) maps.
 
-        Raises CellError, when it is called, as `maps` does.
+        model: a network of the same kind in the place of the method's own. Raises CellError, when
+        it is called, as `maps` does.
         """
         chosen = method(name)
-        model = self.explained(chosen.info.explains, seed)
+        model = self.explained(chosen.info.explains, seed) if model is None else model
         chosen.fit(model, self.data if chosen.info.kind == "oracle" else self.part("train"))
 
         def explain(images: Tensor, targets: Tensor) -> Tensor:
@@ -365,15 +412,25 @@ class Workshop:
         VINet reserves on average over the test part, ties broken by each picture's own shuffle.
         Raises CellError if VINet's map of a test picture is constant.
         """
+        if budget == "threshold":
+            maps = self._living(name, seed, part)
+            return reserved(scale(maps, method(name).info.scaling), self.plan.threshold)
+        return self.highest(name, seed, part, self.equal_pixels(seed))
+
+    def highest(self, name: str, seed: int, part: str, count: int) -> Tensor:
+        """Exactly so many highest pixels of each map of a part, (N, H, W) bool, ties broken by each
+        picture's own shuffle; more pixels hold the fewer. Raises CellError as `masks`."""
+        draws = picture_generators(self.examples(part).images, "ties", name)
+        return top_k(self._living(name, seed, part), count, draws)
+
+    def _living(self, name: str, seed: int, part: str) -> Tensor:
         maps = self.maps(name, seed, part)
         if part == "test" and method(name).info.explains == "vinet":
             check_alive(maps)
-        if budget == "threshold":
-            return reserved(scale(maps, method(name).info.scaling), self.plan.threshold)
-        draws = picture_generators(self.examples(part).images, "ties", name)
-        return top_k(maps, self._equal_pixels(seed), draws)
+        return maps
 
-    def _equal_pixels(self, seed: int) -> int:
+    def equal_pixels(self, seed: int) -> int:
+        """How many pixels of a picture the equal budget is."""
         height, width = self.data.size
         share = self.settings.control_budget
         if share == "vinet":
@@ -383,25 +440,24 @@ class Workshop:
     def tied_shares(self, name: str, seed: int) -> NDArray[np.float64]:
         """For each test picture the share of the equal budget that only the shuffle chose."""
         maps = self.maps(name, seed, "test")
-        return tied(maps, self._equal_pixels(seed)).numpy()
+        return tied(maps, self.equal_pixels(seed)).numpy()
 
     def untrained_similarity(self, name: str, seed: int) -> float | None:
         """How like a method's maps are to those of the same network with new weights and the same
         targets: the first test pictures' mean rank correlation (Adebayo et al. 2018). 1 for a
         method that does not look at the network; None for a control.
         """
-        chosen = method(name)
-        if chosen.info.explains == "nothing":
+        kind = method(name).info.explains
+        if kind == "nothing":
             return None
         few = torch.arange(min(SANITY_PICTURES, len(self.examples("test"))))
-        chosen.fit(self._untrained(chosen.info.explains, seed), self.part("train"))
-        targets = self.targets(name, seed, "test")[few]
-        others = self._explain_batch(chosen, self.examples("test").pictures(few), targets)
+        explain = self.explainer(name, seed, self.untrained(kind, seed))
+        others = explain(self.examples("test").images[few], self.targets(name, seed, "test")[few])
         return mean_rank_correlation(self.maps(name, seed, "test")[few].numpy(), others.numpy())
 
-    def _untrained(self, kind: str, seed: int) -> nn.Module:
-        vgg16 = self._new_classifier("vgg16", self.settings.explained)
-        model = (self._new_vinet if kind == "vinet" else vgg16)(seed + NEW_WEIGHTS)
+    def untrained(self, kind: str, seed: int) -> nn.Module:
+        """A network of the kind that `explained` gives, with new weights of its own."""
+        model = self.recipe(kind).build(seed + NEW_WEIGHTS)
         return model.to(self.machine.device).eval().requires_grad_(False)
 
     def other_patients(self, part: str) -> Tensor:
@@ -420,6 +476,25 @@ class Workshop:
         partner = np.empty(len(patients), dtype=np.int64)
         partner[order] = np.roll(order, largest)
         return torch.from_numpy(partner)
+
+
+def _shuffled(examples: Examples, part: str) -> Examples:
+    order = torch.randperm(len(examples), generator=generator("shuffled labels", part))
+    return Examples(examples.images, examples.labels[order])
+
+
+def _folds_of(part: SliceDataset, folds: int) -> list[NDArray[np.bool_]]:
+    """Which slices each fold holds, (N,): whole patients, classes as even as they allow.
+
+    Raises CellError with fewer patients than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # a second to import
+
+    if len(np.unique(part.patients)) < folds:
+        raise CellError(f"{folds} folds need as many training patients: take fewer (--cross-fit)")
+    shares = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    places = [held for _, held in shares.split(part.ids, part.labels, part.patients)]
+    return [np.isin(np.arange(len(part)), held) for held in places]
 
 
 def _content(examples: Examples) -> str:

@@ -130,6 +130,11 @@ class Figures:
         """True if the row has any record, failed ones included."""
         return row["name"] in self._budgets
 
+    def seeds(self, row: PlanRow) -> set[int]:
+        """The seeds for which the row has any figure."""
+        own = (cells for place, cells in self._cells.items() if place[0] == row["name"])
+        return {seed for cells in own for seed in cells}
+
     def pictures(self, row: PlanRow) -> int:
         """The number of test pictures behind the row."""
         return self._pictures.get(row["name"], 0)

@@ -39,7 +39,9 @@ class Figure:
 class Layout:
     """A table's protocol, words and figures, in the order of its columns.
 
-    first: the heading of the rows. own_rows: the protocol's own, not the plan's methods.
+    first: the heading of the rows. own_rows: the protocol's own, not the plan's methods. notes:
+    how the columns are to be read. rankings: keys of figures, each group's first one compared
+    with the others in how it orders methods and controls.
     """
 
     name: str
@@ -49,6 +51,13 @@ class Layout:
     figures: tuple[Figure, ...]
     first: str = "Method"
     own_rows: bool = False
+    notes: tuple[str, ...] = ()
+    rankings: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of rows that have a figure here."""
+        return frozenset().union(*(figure.kinds for figure in self.figures))
 
     def stored(self) -> dict[str, Any]:
         """As a plan keeps it (JSON)."""
@@ -58,7 +67,12 @@ class Layout:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
         """What `stored` made of one."""
-        return cls(**{**stored, "figures": tuple(map(Figure.of, stored["figures"]))})
+        made = {
+            "figures": tuple(map(Figure.of, stored["figures"])),
+            "notes": tuple(stored.get("notes", ())),
+            "rankings": tuple(map(tuple, stored.get("rankings", ()))),
+        }
+        return cls(**{**stored, **made})
 
 
 def _second(key: str, heading: str, trained_on: str) -> tuple[Figure, Figure]:

@@ -1,5 +1,6 @@
 """What must be read with a table: one plain sentence a note."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from vinet_bench.report.figures import Failure, Figures, PlanRow
 from vinet_bench.report.layout import BINS, DESTRUCTION, OCCLUSION, Figure, Layout
 from vinet_bench.report.uncertainty import FROM_BEST, FROM_VINET, LEVEL, Uncertainty
+from vinet_bench.stats import ranking_agreement
 
 COLLAPSED = 0.8
 _PARTS = ("train", "validation", "test")
@@ -96,9 +98,9 @@ def _gaps(context: Context, row: PlanRow) -> dict[tuple[int, ...], list[str]]:
 
 
 def _not_retrained(context: Context) -> list[str]:
-    """Costly methods without a record in Table I."""
+    """Costly methods without a record."""
     rows = [row for row in context.rows if row.get("costly") and not context.figures.has(row)]
-    return [row["title"] for row in rows] if context.layout.protocol == "keep-important" else []
+    return [row["title"] for row in rows]
 
 
 def _fewer_pictures(context: Context) -> list[str]:
@@ -122,9 +124,7 @@ def _missing(context: Context) -> list[str]:
     empty = [title for title in empty if title not in gone]
     notes = [f"No records (yet) for: {', '.join(empty)}."] if empty else []
     if gone:
-        notes.append(
-            f"Costly, and so not retrained unless --methods names them: {', '.join(gone)}."
-        )
+        notes.append(f"Costly, and so left out unless --methods names them: {', '.join(gone)}.")
     alike: dict[tuple[str, str], list[str]] = {}
     for row in context.rows:
         gaps = {} if row["name"] == "majority" else _gaps(context, row)
@@ -312,11 +312,45 @@ def _left_out(context: Context) -> list[str]:
     return [f"In the records but not in this table: {others}."] if others else []
 
 
+def _own(context: Context) -> list[str]:
+    return list(context.layout.notes)
+
+
+def _rankings(context: Context) -> list[str]:
+    """Whether figures order methods and controls alike."""
+    figures = {figure.key: figure for figure in context.layout.figures}
+    ranked = [row for row in context.rows if row["kind"] in ("method", "control")]
+    notes = []
+    for first, *others in context.layout.rankings:
+        base = [_mean(context, row, figures[first]) for row in ranked]
+        found = {
+            other: ranking_agreement(base, [_mean(context, row, figures[other]) for row in ranked])
+            for other in others
+        }
+        told = [
+            f"{figures[other].heading.removesuffix(' %')} {agreement.tau:.2f} ({agreement.n} rows)"
+            for other, agreement in found.items()
+            if math.isfinite(agreement.tau)
+        ]
+        if told:
+            against = figures[first].heading.removesuffix(" %")
+            notes.append(
+                f"Kendall's tau-b between the ranking of methods and controls by {against} and that"
+                f" by: {', '.join(told)}. 1 is the same order."
+            )
+    return notes
+
+
+def _mean(context: Context, row: PlanRow, figure: Figure) -> float:
+    mean = context.figures.mean(row, figure)
+    return math.nan if mean is None else mean
+
+
 def all_notes(context: Context) -> list[str]:
     """The notes in the order of print: failures first, then what the figures mean."""
     made: list[Callable[[Context], list[str]]] = [_failures, _missing, _fewer_pictures, _collapsed]
     made += [_vinets] if context.layout.own_rows else []
-    made += [_drop, _data, _majority, _seeds_and_intervals, _tests, _threshold]
+    made += [_own, _rankings, _drop, _data, _majority, _seeds_and_intervals, _tests, _threshold]
     if not context.layout.own_rows:
         made += [_budget, _policies]
     made += [_preset, _left_out]

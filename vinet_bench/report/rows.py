@@ -12,16 +12,12 @@ NETWORKS = {
 
 
 def rows_of(run: Run, layout: Layout) -> list[PlanRow]:
-    """The rows of a table in their order, networks by their published names; without those of a
-    kind that none of its figures is for."""
-    found: list[PlanRow] = (
-        run.plan.get("own_rows", {}).get(layout.protocol, [])
-        if layout.own_rows
-        else run.plan.get("rows", [])
-    )
-    kinds = {kind for figure in layout.figures for kind in figure.kinds}
+    """The rows of a table in their order, networks by their published names: the plan's, if the
+    protocol has not its own alone, then the protocol's; of the kinds that the table is about."""
+    plans: list[PlanRow] = [] if layout.own_rows else run.plan.get("rows", [])
+    own: list[PlanRow] = run.plan.get("own_rows", {}).get(layout.protocol, [])
     return [
         {**row, "title": NETWORKS.get(row["title"], row["title"])}
-        for row in found
-        if row["kind"] in kinds
+        for row in [*plans, *own]
+        if row["kind"] in layout.kinds
     ]

@@ -22,8 +22,6 @@ class Material:
         self.run, self.protocol, self.plan = run, layout.protocol, run.plan
         self.rows = rows_of(run, layout)
         self.figures = Figures(run, layout.protocol)
-        accuracies = (f for f in layout.figures if f.metric == "accuracy")
-        self.leading = next(accuracies, layout.figures[0])
 
     def of_kind(self, *kinds: str) -> list[PlanRow]:
         """The rows of some kinds: 'reference', 'method', 'control', 'oracle'."""

@@ -39,7 +39,7 @@ def _seeds(material: Material) -> Iterator[Finding]:
     wanted = set(every or material.plan.get("seeds", []))
     short = []
     for row in material.rows:
-        there = set(material.figures.values(row, material.leading))
+        there = material.figures.seeds(row)
         if row["name"] != "majority" and there < wanted:
             missing = ", ".join(map(str, sorted(wanted - there)))
             short.append(f"{row['title']} (without {missing})")

@@ -1,0 +1,120 @@
+"""What a run would train, and for how long, before anything is trained."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from vinet_bench.data import load_data
+from vinet_bench.data.splits import split_slices
+from vinet_bench.networks_needed import Network
+from vinet_bench.plan import Plan
+from vinet_bench.progress import Silent
+from vinet_bench.protocols import Counted, protocol
+from vinet_bench.run import check_networks, check_rows, choose_machine, default_folder, suited
+from vinet_bench.store import DATABASE, Store
+from vinet_bench.training import Examples, fit
+from vinet_bench.workshop import Workshop
+
+STEPS = 4  # that are timed
+TITLES = {"vinet": "VINet", "vgg16": "VGG-16", "resnet18": "ResNet-18"}
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """cells: not finished yet. trainings: the most that they need, by kind of network. seconds: of
+    one training, by kind. unknown: protocols that do not say what they train, with their words."""
+
+    cells: int
+    trainings: Mapping[str, int]
+    seconds: Mapping[str, float]
+    unknown: Mapping[str, str]
+
+    @property
+    def hours(self) -> float:
+        """Of all trainings; maps and predictions come on top."""
+        return sum(n * self.seconds[kind] for kind, n in self.trainings.items()) / 3600
+
+
+def forecast(
+    protocol_names: Sequence[str], plan: Plan, folder: Path | None = None, device: str = "auto"
+) -> Forecast:
+    """Counts the trainings of the cells that are not finished, and times a few steps of each kind
+    of network. Leaves no trace in the run's folder. Raises UserError as `run`."""
+    chosen = [protocol(name) for name in protocol_names]
+    check_rows(plan, chosen)
+    machine = choose_machine(device, plan.settings.precision)
+    data = load_data(plan)
+    plan = suited(plan, data)
+    check_networks(plan.settings.vinet, data)
+    wanted = plan.settings.split
+    split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
+    with _store(folder or default_folder(plan)) as store:
+        shop = Workshop(plan, data, split, store, machine, Silent())
+        left = [
+            (how, cell)
+            for how in chosen
+            for cell in how.cells(plan)
+            if not store.has(shop.cell_key(cell))
+        ]
+        networks: set[Network] = set()
+        unknown = {}
+        for how, cell in left:
+            if isinstance(how, Counted):
+                networks |= set(how.networks(cell, plan))
+            else:
+                unknown[how.info.name] = how.info.trainings
+        trainings = Counter(network.kind for network in networks)
+        seconds = {kind: _seconds(shop, kind) for kind in sorted(trainings)}
+        return Forecast(len(left), trainings, seconds, unknown)
+
+
+@contextmanager
+def _store(folder: Path) -> Iterator[Store]:
+    """The run's store if there is one, else an empty one that goes again."""
+    with ExitStack() as stack:
+        if not (folder / DATABASE).is_file():
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+        yield stack.enter_context(closing(Store(folder)))
+
+
+def _seconds(shop: Workshop, kind: str) -> float:
+    """Of one training: a few steps are timed after as many that warm up."""
+    recipe, train = shop.recipe(kind), shop.examples("train")
+    sample = _first(train, STEPS * recipe.training.batch)
+    share = len(sample) / len(train)
+    validation = _first(
+        shop.examples("validation"), round(share * len(shop.examples("validation")))
+    )
+    once = recipe.training.model_copy(update={"epochs": 1})
+    for _ in range(2):
+        start = time.perf_counter()
+        fit(recipe.build(0), recipe.task, sample, validation, once, 0, shop.machine)
+        passed = time.perf_counter() - start
+    return passed / share * recipe.training.epochs
+
+
+def _first(examples: Examples, count: int) -> Examples:
+    few = torch.arange(min(max(count, 2), len(examples)))
+    return Examples(examples.images[few], examples.labels[few])
+
+
+def told(found: Forecast) -> list[str]:
+    """The forecast in words, a line each."""
+    lines = [f"{found.cells} cells to make"]
+    for kind, number in sorted(found.trainings.items()):
+        seconds = found.seconds[kind]
+        lines.append(f"{number} {TITLES[kind]} to train, about {seconds:.3g} s each")
+    whole = sum(found.trainings.values())
+    lines.append(
+        f"at most {whole} trainings, about {found.hours:.2g} hours on this machine as it is now"
+        " (timed on a few steps; maps and predictions come on top)"
+    )
+    for name, words in found.unknown.items():
+        lines.append(f"{name} is not counted: {words or 'it does not say what it trains'}")
+    return lines
