@@ -73,6 +73,7 @@ class Localisation:
         paper="Zhang et al. 2018; Arras et al. 2022",
         higher_is_better=True,
         in_all=False,
+        needs="evidence",
     )
     layout = Layout(
         "localisation",

@@ -49,6 +49,7 @@ class Shortcut:
         paper="Adebayo et al. 2020, arXiv 2011.05429",
         higher_is_better=True,
         in_all=False,
+        needs="marker",
     )
     layout = Layout(
         "shortcut",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from protocols import PROTOCOLS
 from protocols.destruction import BINS, VARIANTS, Destruction
-from vinet_bench import cli, networks
+from vinet_bench import networks
 from vinet_bench.errors import UserError
 from vinet_bench.networks import importance
 from vinet_bench.plan import Plan, make_plan
@@ -110,7 +110,6 @@ def test_all_stays_the_papers_first_two_tables() -> None:
 def test_the_help_says_how_many_are_trained() -> None:
     different = {tuple(sorted(v.changes.items())) for v in VARIANTS.values() if v.changes}
     assert len(different) == 12
-    assert "destruction (12 VINets a seed)" in cli.PROTOCOL_HELP
     assert Destruction.info.trainings == "12 VINets and 13 times 2 ResNet-18, a seed"
 
 

@@ -97,9 +97,8 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Count the trainings and estimate the hours; run nothing.")
 ]
 PROTOCOL_HELP = (
-    "all (keep-important and occlusion); importance-networks, classifiers (a VINet each of 4"
-    " networks, a seed); destruction (12 VINets a seed); localisation, policies, sanity,"
-    " budget-curves, shortcut; see `list protocols`."
+    "all: keep-important and occlusion; everything: every protocol that the data has something for;"
+    " or one of `list protocols`. Some train many networks: see --dry-run."
 )
 
 
@@ -149,8 +148,10 @@ def _words(text: str | None) -> list[str] | None:
 def _names(protocol: str) -> list[str]:
     from vinet_bench.protocols import protocols
 
-    everything = [name for name, make in protocols().items() if make().info.in_all]
-    return everything if protocol == "all" else [protocol]
+    if protocol == "everything":
+        return list(protocols())
+    in_all = [name for name, make in protocols().items() if make().info.in_all]
+    return in_all if protocol == "all" else [protocol]
 
 
 def _foretell(protocol: str, plan: Any, out: Path | None, device: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.records import Cell, Record
@@ -20,6 +20,8 @@ class ProtocolInfo:
     """What the suite must know of a protocol. higher_is_better speaks of the accuracy column.
 
     in_all: part of `run all`. trainings: what it trains beside what `run all` does, in words.
+    needs: the field of SliceDataset without which it has nothing to measure; `run everything`
+    leaves it out where the data set lacks it.
     """
 
     name: str
@@ -28,6 +30,7 @@ class ProtocolInfo:
     higher_is_better: bool
     in_all: bool = True
     trainings: str = ""
+    needs: Literal["", "evidence", "marker"] = ""
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,11 @@ def run(
     Raises UserError for bad input, before anything is written. A cell that fails is a record with
     its reason, and the others go on.
     """
-    chosen = [protocol(name) for name in protocol_names]
+    chosen: Sequence[EvalProtocol] = [protocol(name) for name in protocol_names]
     check_rows(plan, chosen)
     machine = choose_machine(device, plan.settings.precision)
     data = load_data(plan)
-    plan = suited(plan, data)
+    plan, chosen = suited(plan, data), _with_something_to_measure(chosen, data)
     check_networks(plan.settings.vinet, data)
     wanted = plan.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
@@ -110,6 +110,18 @@ def _keep_facts(data: SliceDataset, split: Split, store: Store) -> str:
     if store.load("pictures", key) is None:
         store.save("pictures", key, picture_facts(data, split))
     return key
+
+
+def _with_something_to_measure(
+    chosen: Sequence[EvalProtocol], data: SliceDataset
+) -> Sequence[EvalProtocol]:
+    """Without the protocols that need what the data set lacks; one that was asked for alone stays,
+    and its cells say why they fail."""
+    if len(chosen) == 1:
+        return chosen
+    return [
+        how for how in chosen if not how.info.needs or getattr(data, how.info.needs) is not None
+    ]
 
 
 def check_networks(vinet: VINetTraining, data: SliceDataset) -> None:
