@@ -1,6 +1,6 @@
 """Deletion and insertion: take a picture away pixel by pixel, and see when the decision goes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -65,36 +65,29 @@ class Deletion:
         settings = workshop.settings.evaluation
         fractions = np.linspace(0, 1, settings.steps + 1)
         found = Measured(kept={"fractions": fractions})
+        classes = workshop.original_probabilities(cell.seed).argmax(axis=1)
         fills = {"air": torch.zeros_like(images), "blur": blurred(images, settings.blur)}
+        counts = [round(f * order[0].numel()) for f in fractions]
         for name, fill in fills.items():
             curves = {
-                way: curve(workshop, cell.seed, replacing(order, way, images, fill), fractions)
-                for way in ORDERS
+                way: _curve(
+                    workshop,
+                    cell.seed,
+                    classes,
+                    (replace(images, go(order, k), fill) for k in counts),
+                )
+                for way, go in ORDERS.items()
             }
             found |= _areas(name, curves, fractions)
         return records(cell, workshop, found)
 
 
-def replacing(order: Tensor, way: str, images: Tensor, fill: Tensor) -> Callable[[float], Tensor]:
-    """What gives the pictures with a fraction of their pixels replaced, in one of ORDERS."""
-    pixels = order[0].numel()
-
-    def at(fraction: float) -> Tensor:
-        return replace(images, ORDERS[way](order, round(fraction * pixels)), fill)
-
-    return at
-
-
-def curve(
-    workshop: Workshop,
-    seed: int,
-    pictures: Callable[[float], Tensor],
-    fractions: NDArray[np.float64],
+def _curve(
+    workshop: Workshop, seed: int, classes: NDArray[np.int64], steps: Iterable[Tensor]
 ) -> NDArray[np.float32]:
-    """The original network's probability of its first choice at each fraction, (N, T)."""
-    classes = workshop.original_probabilities(seed).argmax(axis=1)[:, None]
-    steps = [workshop.predict_original(seed, pictures(float(f))) for f in fractions]
-    return np.concatenate([np.take_along_axis(p, classes, axis=1) for p in steps], axis=1)
+    """The original network's probability of each picture's class at each step, (N, T)."""
+    after = [workshop.predict_original(seed, pictures) for pictures in steps]
+    return np.stack([p[np.arange(len(p)), classes] for p in after], axis=1)
 
 
 def _areas(

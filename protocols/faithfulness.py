@@ -1,6 +1,6 @@
 """Infidelity and sensitivity-n: does a map say by how much the output falls without some pixels?"""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -96,15 +96,14 @@ def _sets(workshop: Workshop, chosen: Tensor) -> dict[str, Tensor]:
     images = as_pictures(workshop.examples("test").images[chosen])
     side, count = (images.shape[-2], images.shape[-1]), workshop.settings.evaluation.subsets
 
-    def drawn(kind: str, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        draws = picture_generators(images, "faithfulness", kind)
-        return torch.stack([draw(generator) for generator in draws], dim=1)
+    def draws(kind: str) -> list[torch.Generator]:
+        return picture_generators(images, "faithfulness", kind)
 
-    sets = {SQUARES: drawn(SQUARES, lambda g: random_squares(side, count, g))}
+    drawn = {SQUARES: [random_squares(side, count, g) for g in draws(SQUARES)]}
     for share in SHARES:
-        n = max(1, round(share * side[0] * side[1]))
-        sets[f"{share:g}"] = drawn(f"{share:g}", lambda g, n=n: random_subsets(side, n, count, g))  # type: ignore[misc]
-    return sets
+        kind, n = f"{share:g}", max(1, round(share * side[0] * side[1]))
+        drawn[kind] = [random_subsets(side, n, count, g) for g in draws(kind)]
+    return {kind: torch.stack(masks, dim=1) for kind, masks in drawn.items()}
 
 
 def map_sums(maps: Tensor, sets: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:

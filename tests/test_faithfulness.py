@@ -16,8 +16,10 @@ from torch import Generator, Tensor, nn
 from protocols.faithfulness import logit_falls, map_sums
 from vinet_bench import faithfulness
 from vinet_bench.faithfulness import areas, correlations, infidelities
+from vinet_bench.models import build_vinet
 from vinet_bench.perturbations import random_squares, random_subsets
-from vinet_bench.training import Machine
+from vinet_bench.presets import PRESETS
+from vinet_bench.training import Machine, predict_logits
 
 CPU = Machine(torch.device("cpu"), bfloat16=False)
 Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -151,3 +153,19 @@ def test_no_fall_depends_on_the_batch() -> None:
         for i in range(4)
     ]
     np.testing.assert_allclose(whole, np.concatenate(singly), atol=1e-5)
+
+
+def test_a_vinets_noise_can_be_that_of_the_untouched_picture() -> None:
+    model = build_vinet(PRESETS["smoke"].settings.vinet, 3, (32, 32), seed=0)
+    images = torch.rand(2, 1, 32, 32, generator=Generator().manual_seed(1))
+    changed = images.masked_fill(squares(2, 1)[0].repeat(1, 4, 4)[:, None], 0)
+    own = predict_logits(model, changed, CPU)
+    shared = predict_logits(model, changed, CPU, noise_of=images)
+    assert not torch.equal(own, shared)
+    assert torch.equal(own, predict_logits(model, changed, CPU, noise_of=changed))
+    alone = predict_logits(model, changed[1:], CPU, noise_of=images[1:])
+    torch.testing.assert_close(shared[1:], alone, atol=1e-5, rtol=0)
+    falls = logit_falls(model, images, {"s": squares(2, 1).repeat(1, 1, 4, 4)}, CPU, 0)["s"]
+    before = predict_logits(model, images, CPU)
+    wanted = (before - shared).gather(1, before.argmax(dim=1, keepdim=True))
+    np.testing.assert_allclose(falls, wanted.numpy(), atol=1e-6)

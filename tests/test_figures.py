@@ -13,12 +13,13 @@ from vinet_bench import cli
 from vinet_bench.errors import UserError
 from vinet_bench.gallery import Gallery, process
 from vinet_bench.plan import make_plan
-from vinet_bench.report import draw
+from vinet_bench.records import Cell
+from vinet_bench.report import curves, draw
 from vinet_bench.report.draw import VERMILION, Case, Strip, overlay
 from vinet_bench.run import run
 from vinet_bench.store import read_run
 
-KINDS = ("process", "cases", "methods", "destruction", "values")
+KINDS = ("process", "cases", "methods", "destruction", "values", "curves")
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +27,14 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with VINet, CAM and VINet on a single scale."""
     folder = tmp_path_factory.mktemp("runs") / "pictures"
     changes = ["phantom.slices=60", "vinet.epochs=1", "explained.epochs=1", "retrain.epochs=1"]
-    for name, rows in (("occlusion", None), ("destruction", ["multi", "single"])):
+    for names, rows in (
+        (["occlusion", "deletion", "road"], None),
+        (["destruction"], ["multi", "single"]),
+    ):
         plan = make_plan(
             preset="smoke", methods=["vinet", "cam", "random"], changes=changes, rows=rows
         )
-        assert run([name], plan, folder, "cpu").failed == ()
+        assert run(names, plan, folder, "cpu").failed == ()
     return folder
 
 
@@ -134,6 +138,26 @@ def test_a_run_without_the_maps_says_what_to_run(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=told):
             ask()
     gallery.close()
+
+
+def test_a_curve_is_the_mean_of_the_stored_ones(done: Path) -> None:
+    found = read_run(done)
+    drawn = curves(found)
+    assert len(drawn) == 3 * 2 * 3  # methods, orders, what pixels become
+    cam = [c for c in drawn if c.title == "CAM" and c.first == "least relevant first"]
+    stored = found.scores(Cell("deletion", "cam", 0, budget="everything"))
+    np.testing.assert_allclose(cam[0].heights, stored["lerf_air"].mean(axis=0))
+    np.testing.assert_allclose(cam[0].fractions, stored["fractions"])
+    assert [c.filled for c in cam] == ["air", "the blurred picture", "neighbours (ROAD)"]
+
+
+def test_without_curves_the_command_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(preset="smoke", methods=[], changes=["phantom.slices=60"])
+    run(["occlusion"], plan, tmp_path, "cpu")  # only the majority's row comes through
+    assert command(monkeypatch, "curves", str(tmp_path)) == 2
+    assert "run deletion" in capsys.readouterr().err
 
 
 def test_changed_data_are_not_drawn(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:

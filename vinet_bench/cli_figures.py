@@ -22,6 +22,7 @@ class Kind(StrEnum):
     methods = "methods"
     destruction = "destruction"
     values = "values"
+    curves = "curves"
 
 
 def figure(
@@ -30,7 +31,7 @@ def figure(
         typer.Argument(
             help="process: the steps of destruction (Fig. 3); cases: slice, overlay, map (Fig. 4);"
             " methods: every method (Fig. 5); destruction: multi beside single (Fig. 6); values:"
-            " how M's values are spread."
+            " how M's values are spread; curves: deletion and ROAD, step by step."
         ),
     ],
     run: Annotated[
@@ -48,8 +49,8 @@ def figure(
     from vinet_bench.report.draw import save
 
     folder = run or newest_run()
-    if kind is Kind.values:
-        drawn = _values(folder)
+    if kind in _OF_SCORES:
+        drawn = _OF_SCORES[kind](folder)
     else:
         named = [] if cases is None else [name.strip() for name in cases.split(",")]
         drawn = _pictures(kind, folder, named, seed)
@@ -98,3 +99,17 @@ def _values(folder: Path) -> "Figure":
     if not shares:
         raise UserError(f"{folder} has no table destruction: `vinet-bench run destruction` first")
     return values_figure(shares)
+
+
+def _curves(folder: Path) -> "Figure":
+    from vinet_bench.report import curves
+    from vinet_bench.report.draw import curves_figure
+    from vinet_bench.store import read_run
+
+    found = curves(read_run(folder))
+    if not found:
+        raise UserError(f"{folder} has no curves: `vinet-bench run deletion` or `run road` first")
+    return curves_figure(found)
+
+
+_OF_SCORES = {Kind.values: _values, Kind.curves: _curves}

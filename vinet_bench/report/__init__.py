@@ -1,6 +1,7 @@
 """Records in; tables as LaTeX, CSV and Markdown, and their audit, out. Never imports torch."""
 
 from vinet_bench.report.audit import Finding
+from vinet_bench.report.curves import Curve, curves
 from vinet_bench.report.table import Column, Row, Table
 from vinet_bench.report.tables import audit_run, tables, value_shares
 from vinet_bench.report.write import FORMATS, newest_run, write_report
@@ -8,10 +9,12 @@ from vinet_bench.report.write import FORMATS, newest_run, write_report
 __all__ = [
     "FORMATS",
     "Column",
+    "Curve",
     "Finding",
     "Row",
     "Table",
     "audit_run",
+    "curves",
     "newest_run",
     "tables",
     "value_shares",

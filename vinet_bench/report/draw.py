@@ -14,6 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from vinet_bench.errors import UserError
+from vinet_bench.report.curves import Curve
 
 Array = NDArray[np.floating[Any]]
 WIDTH = 7.0  # inches: a page's text
@@ -188,6 +189,44 @@ def _values(ax: Axes, title: str, shares: Array) -> None:
     )  # fmt: skip
     ax.set(xlim=(0, 1), ylim=(0, 110), xticks=[0, 0.5, 1], yticks=[0, 50, 100])
     ax.tick_params(labelsize=SMALL - 1)
+
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = {"method": "-", "control": ":", "oracle": "--"}
+_MARKS = "osv^DPX*"  # one more than colours, so that no two lines share both
+
+
+def curves_figure(curves: Sequence[Curve]) -> Figure:
+    """The probability while pixels are replaced: a column for what they become, a row for which go
+    first. Controls are dotted, the outline is dashed; marks tell lines without colour."""
+    rows, columns = (
+        list(dict.fromkeys(getattr(c, of) for c in curves)) for of in ("first", "filled")
+    )
+    figure = Figure(figsize=(WIDTH, 2.1 * len(rows) + 0.6), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
+    titles = list(dict.fromkeys(c.title for c in curves))
+    lines = {}
+    for curve in curves:
+        ax = axes[rows.index(curve.first), columns.index(curve.filled)]
+        lines[curve.title] = _line(ax, curve, titles.index(curve.title))
+    for ax, filled in zip(axes[0], columns, strict=True):
+        ax.set_title(f"replaced by {filled}", fontsize=SMALL)
+    for ax, first in zip(axes[:, 0], rows, strict=True):
+        ax.set_ylabel(first, fontsize=SMALL)
+    figure.supxlabel("pixels replaced, %", fontsize=SMALL)
+    figure.supylabel("probability of the first choice, %", fontsize=SMALL)
+    figure.legend(lines.values(), lines.keys(), loc="outside right center", fontsize=SMALL - 1)
+    return figure
+
+
+def _line(ax: Axes, curve: Curve, number: int) -> Any:
+    ax.tick_params(labelsize=SMALL - 1)
+    colour, mark = (cycle[number % len(cycle)] for cycle in (_COLOURS, _MARKS))
+    (line,) = ax.plot(
+        100 * curve.fractions, 100 * curve.heights, _DASHES.get(curve.kind, "-"), color=colour,
+        marker=mark, markersize=2.5, linewidth=1,
+    )  # fmt: skip
+    return line
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -1,0 +1,49 @@
+"""Whole curves from the scores that a run stored, averaged over pictures and seeds."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vinet_bench.store import Run
+
+FIRST = {"morf": "most relevant first", "lerf": "least relevant first"}
+# By protocol, the stored curves and what the replaced pixels become.
+_STORED = {
+    "deletion": {"air": "air", "blur": "the blurred picture"},
+    "road": {"imputed": "neighbours (ROAD)"},
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One row's line in one panel: shares of the pixels that are replaced, and the probability.
+
+    first, filled: what goes first, and what it becomes. kind: of the row ('method', 'control'...).
+    """
+
+    first: str
+    filled: str
+    title: str
+    kind: str
+    fractions: NDArray[np.floating[Any]]
+    heights: NDArray[np.floating[Any]]
+
+
+def curves(run: Run) -> list[Curve]:
+    """Every curve of the protocols `deletion` and `road`, in the order of the plan's rows."""
+    found: dict[tuple[str, str], list[dict[str, NDArray[Any]]]] = defaultdict(list)
+    for cell in run.keys:
+        if cell.protocol in _STORED and (scores := run.scores(cell)):
+            found[cell.protocol, cell.row].append(scores)
+    return [
+        Curve(words, filled, row["title"], row["kind"], several[0]["fractions"], heights)
+        for protocol, fills in _STORED.items()
+        for way, words in FIRST.items()
+        for fill, filled in fills.items()
+        for row in run.plan.get("rows", [])
+        if (several := found.get((protocol, row["name"])))
+        for heights in [np.mean([s[f"{way}_{fill}"].mean(axis=0) for s in several], axis=0)]
+    ]
