@@ -83,7 +83,7 @@ class Sanity:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         every = whole_map_cells(self.info.name, plan, again=True)
-        return (cell for cell in every if method(cell.method).info.kind == "method")
+        return (cell for cell in every if method(cell.method).info.explains != "nothing")
 
     def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
         other = replace(cell, seed=_other_seed(cell))

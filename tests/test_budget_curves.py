@@ -203,15 +203,19 @@ def test_a_dry_run_prints_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = [word for change in CHANGES for word in ("--set", change)]
-    words = ["run", "budget-curves", "--dry-run", "--preset", "smoke", "--methods", "random"]
-    monkeypatch.setattr("sys.argv", ["vinet-bench", *words, "--out", str(tmp_path / "x"), *changes])
+    words = ["run", "budget-curves", "--dry-run", "--preset", "smoke", "--methods", "saliency"]
+    monkeypatch.setattr(
+        "sys.argv",
+        ["vinet-bench", *words, "--cross-fit", "2", "--out", str(tmp_path / "x"), *changes],
+    )
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert "3 cells to make" in printed
     assert "7 ResNet-18 to train" in printed
-    assert "at most 7 trainings" in printed
+    assert "3 VGG-16 to train" in printed  # the usual one, and one a fold
+    assert "at most 10 trainings" in printed
     assert not (tmp_path / "x").exists()
 
 

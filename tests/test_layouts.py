@@ -1,6 +1,7 @@
 """A protocol from anywhere brings its own table along, and a report needs nothing else."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,15 @@ RANKED = Layout(
 )  # fmt: skip
 
 
-def ranked(tmp_path: Path, figures: dict[str, tuple[float, float]], **plan: Any) -> Table:
+def ranked(
+    tmp_path: Path, figures: dict[str, tuple[float, float]], layout: Layout = RANKED, **plan: Any
+) -> Table:
     """The table of a layout with two figures, by row."""
     filled = [
         (Cell("ranked", name, 0, "everything"), {"one": one, "other": other})
         for name, (one, other) in figures.items()
     ]
-    folder = a_run(tmp_path, filled, layouts={"ranked": RANKED.stored()}, **plan)
+    folder = a_run(tmp_path, filled, layouts={"ranked": layout.stored()}, **plan)
     return tables(read_run(folder))["ranked"]
 
 
@@ -72,6 +75,13 @@ def test_rankings_are_kendalls_over_methods_and_controls(tmp_path: Path) -> None
     (told,) = [note for note in ranked(tmp_path, figures).notes if "Kendall" in note]
     # One of three pairs disagrees; the outline, which would turn it round, is no method.
     assert "by One and that by: Other 0.33 (3 rows)" in told
+
+
+def test_a_figure_of_which_less_is_better_is_ranked_the_other_way_round(tmp_path: Path) -> None:
+    low = replace(RANKED, figures=(ONE, replace(OTHER, better="low")))
+    figures = {"vinet": (0.1, 0.4), "cam": (0.2, 0.3), "random": (0.3, 0.1)}
+    (told,) = [note for note in ranked(tmp_path, figures, low).notes if "Kendall" in note]
+    assert "Other 1.00" in told
 
 
 def test_rows_beside_the_methods_stand_under_them(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from vinet_bench.data.splits import split_slices
 from vinet_bench.networks_needed import Network
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
-from vinet_bench.protocols import Counted, protocol
+from vinet_bench.protocols import Counted, EvalProtocol, protocol
+from vinet_bench.records import Cell
 from vinet_bench.run import check_networks, check_rows, choose_machine, default_folder, suited
 from vinet_bench.store import DATABASE, Store
 from vinet_bench.training import Examples, fit
@@ -62,16 +63,16 @@ def forecast(
             for cell in how.cells(plan)
             if not store.has(shop.cell_key(cell))
         ]
-        networks: set[Network] = set()
-        unknown = {}
-        for how, cell in left:
-            if isinstance(how, Counted):
-                networks |= set(how.networks(cell, plan))
-            else:
-                unknown[how.info.name] = how.info.trainings
-        trainings = Counter(network.kind for network in networks)
+        trainings = Counter(network.kind for network in _networks(left, plan))
         seconds = {kind: _seconds(shop, kind) for kind in sorted(trainings)}
-        return Forecast(len(left), trainings, seconds, unknown)
+    silent = {how.info.name: how.info.trainings for how, _ in left if not isinstance(how, Counted)}
+    return Forecast(len(left), trainings, seconds, silent)
+
+
+def _networks(cells: Sequence[tuple[EvalProtocol, Cell]], plan: Plan) -> set[Network]:
+    """What the cells need, each network once."""
+    told = (how.networks(cell, plan) for how, cell in cells if isinstance(how, Counted))
+    return {network for networks in told for network in networks}
 
 
 @contextmanager

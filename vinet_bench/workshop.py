@@ -164,12 +164,12 @@ class Workshop:
 
     def recipe(self, kind: str) -> Recipe:
         """How the run's networks are made: 'vinet', 'vgg16' (explained) or 'resnet18'."""
-        if kind == "vinet":
-            vinet = self.settings.vinet
-            return Recipe("VINet", vinet, self._new_vinet, vinet_task(vinet))
-        if kind == "vgg16":
-            return self._classifier("VGG-16", kind, self.settings.explained)
-        return self._classifier("Original", "resnet18", self.settings.retrain)
+        settings = self.settings
+        return {
+            "vinet": Recipe("VINet", settings.vinet, self._new_vinet, vinet_task(settings.vinet)),
+            "vgg16": self._classifier("VGG-16", "vgg16", settings.explained),
+            "resnet18": self._classifier("Original", "resnet18", settings.retrain),
+        }[kind]
 
     def _classifier(self, title: str, name: str, training: Training) -> Recipe:
         return Recipe(title, training, self._new_classifier(name, training), Classification())

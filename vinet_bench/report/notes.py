@@ -317,14 +317,14 @@ def _own(context: Context) -> list[str]:
 
 
 def _rankings(context: Context) -> list[str]:
-    """Whether figures order methods and controls alike."""
+    """Whether figures order methods and controls alike, from the best to the worst."""
     figures = {figure.key: figure for figure in context.layout.figures}
     ranked = [row for row in context.rows if row["kind"] in ("method", "control")]
     notes = []
     for first, *others in context.layout.rankings:
-        base = [_mean(context, row, figures[first]) for row in ranked]
+        base = [_merit(context, row, figures[first]) for row in ranked]
         found = {
-            other: ranking_agreement(base, [_mean(context, row, figures[other]) for row in ranked])
+            other: ranking_agreement(base, [_merit(context, row, figures[other]) for row in ranked])
             for other in others
         }
         told = [
@@ -336,14 +336,15 @@ def _rankings(context: Context) -> list[str]:
             against = figures[first].heading.removesuffix(" %")
             notes.append(
                 f"Kendall's tau-b between the ranking of methods and controls by {against} and that"
-                f" by: {', '.join(told)}. 1 is the same order."
+                f" by: {', '.join(told)}. 1 is the same order, best first."
             )
     return notes
 
 
-def _mean(context: Context, row: PlanRow, figure: Figure) -> float:
+def _merit(context: Context, row: PlanRow, figure: Figure) -> float:
+    """The row's figure, higher where it is better."""
     mean = context.figures.mean(row, figure)
-    return math.nan if mean is None else mean
+    return math.nan if mean is None else -mean if figure.better == "low" else mean
 
 
 def all_notes(context: Context) -> list[str]:
