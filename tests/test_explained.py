@@ -1,5 +1,6 @@
 """Any classifier can be explained, with the weights of a user, or it is said why not."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -224,7 +225,7 @@ def test_the_content_of_a_checkpoint_is_in_the_keys_and_its_place_is_not(tmp_pat
     assert first.identity() != other.identity()
 
 
-NOT_WEIGHTS = {
+NOT_WEIGHTS: dict[str, Callable[[Path], object]] = {
     "pickled.pt": lambda path: torch.save(nn.Linear(2, 2), path),
     "list.pt": lambda path: torch.save([1, 2], path),
     "damaged.safetensors": lambda path: path.write_bytes(b"no weights"),
