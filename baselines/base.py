@@ -1,6 +1,6 @@
 """What most methods share: they hold the network that they explain."""
 
-from typing import Protocol, Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -8,15 +8,6 @@ from torch import Tensor, nn
 from vinet_bench.data.dataset import SliceDataset
 
 AT_ONCE = 32  # pictures in one forward pass; more of them are slower on a processor
-
-
-class GAPNetwork(Protocol):
-    """A network that ends in global average pooling of `features` and one layer, `linear`."""
-
-    features: nn.Sequential
-    pool: nn.Module
-    flatten: nn.Module
-    linear: nn.Linear
 
 
 class NetworkMethod:
@@ -28,11 +19,6 @@ class NetworkMethod:
         self.model = model
         return self
 
-    @property
-    def gap(self) -> GAPNetwork:
-        """The network where the method needs its last feature maps."""
-        return cast(GAPNetwork, self.model)
-
 
 def one_hot(logits: Tensor, targets: Tensor) -> Tensor:
     """1 at each target, (B, K)."""
@@ -40,8 +26,8 @@ def one_hot(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def input_channels(model: nn.Module) -> int:
-    """How many channels the network's first layer takes."""
-    return int(next(model.parameters()).shape[1])
+    """How many channels the network's first convolution takes; 1 without any."""
+    return next((int(p.shape[1]) for p in model.parameters() if p.dim() == 4), 1)
 
 
 def draw(generators: list[torch.Generator], like: Tensor, normal: bool = False) -> Tensor:

@@ -1,5 +1,7 @@
 """Class activation maps: CAM itself, and pytorch-grad-cam's weights at the last feature maps."""
 
+from typing import Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,12 +21,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.base import AT_ONCE, NetworkMethod
+from baselines.heads import LastMaps, last_maps
+from vinet_bench.data.dataset import SliceDataset
+from vinet_bench.errors import UserError
+from vinet_bench.hooks import output_hooks
 from vinet_bench.methods import MethodInfo
 
 AT = "last convolution, negative parts cut"
 
 
-class CAM(NetworkMethod):
+class _AtLastMaps(NetworkMethod):
+    """A method at the network's last maps, wherever they are."""
+
+    last: LastMaps
+
+    def fit(self, model: nn.Module, data: SliceDataset) -> Self:
+        self.last = last_maps(model, data.size)
+        return super().fit(model, data)
+
+
+class CAM(_AtLastMaps):
     """The last feature maps weighted by the class's row of the linear layer, one forward pass.
 
     Negative parts stay, as published and as in the authors' code, which scales from the minimum;
@@ -44,15 +60,17 @@ class CAM(NetworkMethod):
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        features = self.gap.features(images)
-        cam = torch.einsum("bchw,bc->bhw", features, self.gap.linear.weight[targets])
+        linear, point, outputs = self.last.pooled_linear, self.last.point, list[Tensor]()
+        with output_hooks(self.model, lambda _n, _c, out: outputs.append(out), [point.module]):
+            self.model(images)
+        cam = torch.einsum("bchw,bc->bhw", point.to_maps(outputs[0]), linear.weight[targets])
         if self.cut_negative:
             cam = cam.clamp(min=0)
         size = images.shape[-2:]
         return F.interpolate(cam[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
-class _LibraryCAM(NetworkMethod):
+class _LibraryCAM(_AtLastMaps):
     """A method of pytorch-grad-cam, which scales every map to [0, 1]."""
 
     def library(self) -> BaseCAM:
@@ -60,7 +78,7 @@ class _LibraryCAM(NetworkMethod):
 
     def layers(self) -> list[nn.Module]:
         """Where the maps are taken: the last feature maps."""
-        return [self.gap.features[-1]]
+        return [self.last.module]
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         wanted = [ClassifierOutputTarget(int(t)) for t in targets]
@@ -83,7 +101,7 @@ class GradCAM(_LibraryCAM):
     )
 
     def library(self) -> BaseCAM:
-        return LibraryGradCAM(self.model, self.layers())
+        return LibraryGradCAM(self.model, self.layers(), self.last.point.to_maps)
 
 
 class GradCAMPlusPlus(_LibraryCAM):
@@ -99,7 +117,7 @@ class GradCAMPlusPlus(_LibraryCAM):
     )
 
     def library(self) -> BaseCAM:
-        return LibraryGradCAMPlusPlus(self.model, self.layers())
+        return LibraryGradCAMPlusPlus(self.model, self.layers(), self.last.point.to_maps)
 
 
 class HiResCAM(_LibraryCAM):
@@ -118,7 +136,7 @@ class HiResCAM(_LibraryCAM):
     )
 
     def library(self) -> BaseCAM:
-        return LibraryHiResCAM(self.model, self.layers())
+        return LibraryHiResCAM(self.model, self.layers(), self.last.point.to_maps)
 
 
 class XGradCAM(_LibraryCAM):
@@ -134,7 +152,7 @@ class XGradCAM(_LibraryCAM):
     )
 
     def library(self) -> BaseCAM:
-        return LibraryXGradCAM(self.model, self.layers())
+        return LibraryXGradCAM(self.model, self.layers(), self.last.point.to_maps)
 
 
 class LayerCAM(_LibraryCAM):
@@ -150,7 +168,7 @@ class LayerCAM(_LibraryCAM):
     )
 
     def library(self) -> BaseCAM:
-        return LibraryLayerCAM(self.model, self.layers())
+        return LibraryLayerCAM(self.model, self.layers(), self.last.point.to_maps)
 
 
 class _SignedEigenCAM(LibraryEigenCAM):  # type: ignore[misc]
@@ -183,7 +201,7 @@ class EigenCAM(_LibraryCAM):
     )
 
     def library(self) -> BaseCAM:
-        return _SignedEigenCAM(self.model, self.layers())
+        return _SignedEigenCAM(self.model, self.layers(), self.last.point.to_maps)
 
 
 class _BatchedScoreCAM(LibraryScoreCAM):  # type: ignore[misc]
@@ -236,12 +254,16 @@ class ScoreCAM(_LibraryCAM):
     )
 
     def library(self) -> BaseCAM:
-        return _BatchedScoreCAM(self.model, self.layers())
+        return _BatchedScoreCAM(self.model, self.layers(), self.last.point.to_maps)
 
 
 class _HeadAblationCAM(LibraryAblationCAM):  # type: ignore[misc]
     """The library runs the whole network for every channel; what lies below the ablated layer
     stays the same, so the head alone is run again."""
+
+    def __init__(self, model: nn.Module, last: LastMaps) -> None:
+        super().__init__(model, [last.module], last.point.to_maps)
+        self.linear = last.pooled_linear
 
     @torch.no_grad()
     def get_cam_weights(
@@ -254,13 +276,12 @@ class _HeadAblationCAM(LibraryAblationCAM):  # type: ignore[misc]
     ) -> NDArray[np.float32]:
         maps = torch.from_numpy(activations).to(input_tensor)
         classes = torch.tensor([t.category for t in targets], device=maps.device)[:, None]
-        model = self.model
         whole = self.outputs.gather(1, classes)
         without = []
         for channel in range(maps.shape[1]):
             left = maps.clone()
             left[:, channel] = 0
-            without.append(model.linear(model.flatten(model.pool(left))).gather(1, classes))
+            without.append(self.linear(left.mean(dim=(2, 3))).gather(1, classes))
         weights: NDArray[np.float32] = ((whole - torch.cat(without, dim=1)) / whole).cpu().numpy()
         return weights
 
@@ -277,7 +298,7 @@ class AblationCAM(_LibraryCAM):
     )
 
     def library(self) -> BaseCAM:
-        return _HeadAblationCAM(self.model, self.layers())
+        return _HeadAblationCAM(self.model, self.last)
 
 
 class FullGrad(_LibraryCAM):
@@ -292,5 +313,21 @@ class FullGrad(_LibraryCAM):
         backwards=1,
     )
 
+    def fit(self, model: nn.Module, data: SliceDataset) -> Self:
+        self.model = model
+        others = sorted({type(m).__name__ for m in model.modules() if _unheard_bias(m)})
+        if others:
+            raise UserError(
+                "knows the biases of convolutions and of BatchNorm; the explained network has"
+                f" others: {', '.join(others)}"
+            )
+        return self
+
     def library(self) -> BaseCAM:
         return LibraryFullGrad(self.model, [])
+
+
+def _unheard_bias(module: nn.Module) -> bool:
+    """A bias on maps that the library passes over; it leaves the linear layer's out as well."""
+    known = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
+    return isinstance(getattr(module, "bias", None), nn.Parameter) and type(module) not in known

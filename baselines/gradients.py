@@ -14,6 +14,7 @@ from captum.attr import Saliency as LibrarySaliency
 from torch import Tensor, nn
 
 from baselines.base import NetworkMethod, draw
+from baselines.operations import RULES, SUMS, calls, check_modules, check_rules, operations
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import UserError
 from vinet_bench.methods import MethodInfo
@@ -200,11 +201,31 @@ class DeepLIFT(NetworkMethod):
         backwards=2,
     )
 
+    def fit(self, model: nn.Module, data: SliceDataset) -> Self:
+        check_rules(model, data.size, RULES | SUMS)
+        twice = [name for name, times in calls(model, data.size).items() if times > 1]
+        if twice:
+            raise UserError(
+                f"needs a module for every step, and the explained network has '{twice[0]}' twice"
+            )
+        return super().fit(model, data)
+
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         return _attributed(LibraryDeepLift(self.model), images, targets)
 
 
-class GuidedBackprop(NetworkMethod):
+class _ReLURule(NetworkMethod):
+    """A method that changes what flows back through ReLUs; without any it were the gradient."""
+
+    def fit(self, model: nn.Module, data: SliceDataset) -> Self:
+        done = operations(model, data.size)
+        if not done["Relu"]:
+            raise UserError("changes the gradient at ReLUs, and the explained network has none")
+        check_modules(model, done, calls(model, data.size), ["Relu"])
+        return super().fit(model, data)
+
+
+class GuidedBackprop(_ReLURule):
     """The gradient without what any ReLU would turn negative (captum)."""
 
     info = MethodInfo(
@@ -219,7 +240,7 @@ class GuidedBackprop(NetworkMethod):
         return _attributed(LibraryGuidedBackprop(self.model), images, targets)
 
 
-class Deconvolution(NetworkMethod):
+class Deconvolution(_ReLURule):
     """The gradient with each ReLU applied to what flows back, not forward (captum)."""
 
     info = MethodInfo(

@@ -1,7 +1,9 @@
 """Layer-wise relevance propagation (Bach et al. 2015) and its kin, by zennit."""
 
+from typing import Self
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from zennit.attribution import Gradient
 from zennit.composites import (
     EpsilonAlpha2Beta1,
@@ -11,10 +13,14 @@ from zennit.composites import (
 )
 from zennit.composites import ExcitationBackprop as LibraryExcitationBackprop
 from zennit.core import Composite
+from zennit.layer import Sum
 from zennit.rules import Epsilon, Norm, Pass
 from zennit.types import Activation, AvgPool, Convolution, Linear
 
 from baselines.base import NetworkMethod, one_hot
+from baselines.canonical import canonical, canonizers
+from baselines.operations import RULES, check_rules
+from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.methods import MethodInfo
 
 EPSILON = 1e-6
@@ -22,7 +28,15 @@ BACH = "Bach et al. 2015, doi 10.1371/journal.pone.0130140"
 
 
 class _ZennitMethod(NetworkMethod):
-    """Relevance from the class's output down to the pixels, by a composite's rules."""
+    """Relevance from the class's output down to the pixels, by a composite's rules.
+
+    A canonical network computes the same with what rules exist for: see baselines.canonical.
+    """
+
+    def fit(self, model: nn.Module, data: SliceDataset) -> Self:
+        with canonical(model, data.size) as network:
+            check_rules(network, data.size, RULES)
+        return super().fit(model, data)
 
     def composite(self) -> Composite:
         raise TypeError(f"{type(self).__name__} names no composite")
@@ -52,7 +66,7 @@ class LRP(_ZennitMethod):
     )
 
     def composite(self) -> Composite:
-        return EpsilonPlusFlat(epsilon=EPSILON)
+        return EpsilonPlusFlat(epsilon=EPSILON, canonizers=canonizers())
 
 
 class LRPEpsilon(_ZennitMethod):
@@ -69,7 +83,11 @@ class LRPEpsilon(_ZennitMethod):
     def composite(self) -> Composite:
         rule = Epsilon(epsilon=EPSILON)
         return LayerMapComposite(
-            [(Activation, Pass()), (AvgPool, Norm()), (Convolution, rule), (Linear, rule)]
+            [
+                *((Activation, Pass()), (Sum, Norm()), (AvgPool, Norm())),
+                *((Convolution, rule), (Linear, rule)),
+            ],
+            canonizers=canonizers(),
         )
 
 
@@ -88,7 +106,8 @@ class LRPGamma(_ZennitMethod):
 
     def composite(self) -> Composite:
         low = torch.zeros(1, 1, 1, 1)
-        return EpsilonGammaBox(low=low, high=torch.ones_like(low), epsilon=EPSILON)
+        high = torch.ones_like(low)
+        return EpsilonGammaBox(low=low, high=high, epsilon=EPSILON, canonizers=canonizers())
 
 
 class LRPAlphaBeta(_ZennitMethod):
@@ -103,7 +122,7 @@ class LRPAlphaBeta(_ZennitMethod):
     )
 
     def composite(self) -> Composite:
-        return EpsilonAlpha2Beta1(epsilon=EPSILON)
+        return EpsilonAlpha2Beta1(epsilon=EPSILON, canonizers=canonizers())
 
 
 class ExcitationBackprop(_ZennitMethod):
@@ -119,7 +138,7 @@ class ExcitationBackprop(_ZennitMethod):
     )
 
     def composite(self) -> Composite:
-        return LibraryExcitationBackprop()
+        return LibraryExcitationBackprop(canonizers=canonizers())
 
     def start(self, logits: Tensor, targets: Tensor) -> Tensor:
         return one_hot(logits, targets)

@@ -1,34 +1,59 @@
 """VisualBackProp (Bojarski et al. 2018, arXiv 1611.05418) in one forward pass."""
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.base import NetworkMethod
+from baselines.heads import random_picture
+from vinet_bench.data.dataset import SliceDataset
+from vinet_bench.errors import UserError
+from vinet_bench.hooks import evaluating, output_hooks
 from vinet_bench.methods import MethodInfo
+from vinet_bench.places import Point, passages
+
+LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class VisualBackProp(NetworkMethod):
     """The channel means of every ReLU's output, multiplied from the deepest to the first.
 
     Between two of them the map goes up through a deconvolution with the geometry of the layer
-    in between and all weights 1; the class plays no part.
+    in between and all weights 1; the class plays no part. A network that is no chain of layers
+    has no such geometry: there the map goes up bilinearly, between the outputs of ReLUs through
+    which all of the picture flows (a ResNet's stem and blocks).
     """
 
     info = MethodInfo(
         name="vbp",
         title="VBP",
         paper="Bojarski et al. 2018, arXiv 1611.05418",
+        variant="bilinear between blocks where the network is no chain of layers",
         scaling="minmax",
         sign="unsigned",
         class_specific=False,
     )
 
+    def fit(self, model: nn.Module, data: SliceDataset) -> Self:
+        self.chain = _chain(model)
+        self.stages = () if self.chain else _stages(model, data.size)
+        return super().fit(model, data)
+
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        layers = list(self.gap.features)
+        if self.chain:
+            return self._through_layers(self.chain, images)
+        outputs = _outputs(self.model, self.stages, images)
+        vbp = images.new_ones(len(images), 1, 1, 1)
+        for stage in reversed(self.stages):
+            mean = outputs[stage].mean(dim=1, keepdim=True)
+            vbp = _unit_maximum(_up(vbp, mean.shape[-2:]) * mean)
+        return _up(vbp, images.shape[-2:])[:, 0]
+
+    def _through_layers(self, layers: list[nn.Module], images: Tensor) -> Tensor:
         outputs = [images]
         for layer in layers:
             outputs.append(layer(outputs[-1]))
@@ -42,6 +67,51 @@ class VisualBackProp(NetworkMethod):
         return vbp[:, 0]
 
 
+def _chain(model: nn.Module) -> list[nn.Module]:
+    """The layers of a VGG, from the picture to the last maps; of other networks none."""
+    features = getattr(model, "features", None)
+    known = isinstance(features, nn.Sequential) and all(isinstance(m, LAYERS) for m in features)
+    return list(features) if known and isinstance(features, nn.Sequential) else []
+
+
+def _stages(model: nn.Module, size: tuple[int, int]) -> tuple[Point, ...]:
+    """Where all of the picture flows out of a ReLU. Raises UserError if it does so nowhere."""
+    example = random_picture(model, size)
+    points = passages(model, example)
+    outputs = _outputs(model, points, example)
+    found = [
+        point
+        for point in points
+        if outputs[point].min() >= 0
+        and not isinstance(model.get_submodule(point.module), nn.MaxPool2d | nn.AvgPool2d)
+    ]
+    if not found or found[0].size == (1, 1):
+        raise UserError(
+            "multiplies the outputs of ReLUs through which all of the picture flows, and the"
+            " explained network has none"
+        )
+    return tuple(found)
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, points: Sequence[Point], images: Tensor) -> dict[Point, Tensor]:
+    """The maps at each point, (B, C, h, w)."""
+    places, maps = {(point.module, point.call): point for point in points}, dict[Point, Tensor]()
+
+    def keep(name: str, call: int, output: Tensor) -> None:
+        if (name, call) in places:
+            point = places[name, call]
+            maps[point] = point.to_maps(output)
+
+    with evaluating(model), output_hooks(model, keep, [point.module for point in points]):
+        model(images)
+    return maps
+
+
+def _up(x: Tensor, size: torch.Size) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
 def _unit_maximum(x: Tensor) -> Tensor:
     top = x.amax(dim=(1, 2, 3), keepdim=True)
     return torch.where(top > 0, x / top.clamp(min=torch.finfo(x.dtype).tiny), x)
@@ -50,7 +120,7 @@ def _unit_maximum(x: Tensor) -> Tensor:
 def _ones_deconvolution(x: Tensor, layer: nn.Module, size: torch.Size) -> Tensor:
     """Up through a convolution or pooling, all weights 1. (B, 1, h, w) -> (B, 1, *size)."""
     if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        raise TypeError(f"VBP knows convolution, pooling and ReLU, not {type(layer).__name__}")
+        return x  # BatchNorm: a factor for each channel, and no geometry
     kernel, stride, padding = (_pair(v) for v in (layer.kernel_size, layer.stride, layer.padding))
     lost = [
         want - ((have - 1) * s - 2 * p + k)

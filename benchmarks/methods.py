@@ -34,7 +34,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     asked = options.parse_args()
     data = phantom(PhantomSettings(slices=max(64, asked.batch), size=asked.size))
-    networks = {kind: _network(kind, data, asked.width) for kind in ("vgg16", "vinet")}
+    networks = {kind: _network(kind, data, asked.width) for kind in ("classifier", "vinet")}
     images = torch.from_numpy(data.pictures(slice(asked.batch)))
     print("method                     maps/s  x forward: min, median, max       passes    fit s")
     for name in in_order(asked.names or methods()):
@@ -59,14 +59,14 @@ def _print(
     rounds: int,
 ) -> None:
     info = chosen.info
-    model = networks.get(info.explains, networks["vgg16"])
+    model = networks.get(info.explains, networks["classifier"])
     some = images[: max(len(images) // 4, 1)] if info.costly else images
     targets = torch.zeros(len(some), dtype=torch.int64)
     fitting = _seconds(lambda: chosen.fit(model, data))
     chosen.explain(some, targets)
     forward, maps = [], []
     for _ in range(rounds):
-        forward.append(_seconds(lambda: _forward(networks["vgg16"], images)) / len(images))
+        forward.append(_seconds(lambda: _forward(networks["classifier"], images)) / len(images))
         maps.append(_seconds(lambda: chosen.explain(some, targets)) / len(some))
     print(_line(info, forward, maps, fitting), flush=True)
 

@@ -39,7 +39,7 @@ def test_a_blurred_copy_is_the_scaled_map_smoothed() -> None:
 
 def test_a_blurred_copy_explains_what_its_method_explains() -> None:
     info = Blurred(Saliency()).info
-    assert (info.name, info.kind, info.explains) == ("blurred:saliency", "control", "vgg16")
+    assert (info.name, info.kind, info.explains) == ("blurred:saliency", "control", "classifier")
     assert (info.forwards, info.backwards, info.class_specific) == (1, 1, True)
 
 

@@ -74,7 +74,7 @@ def vgg(seed: int = 0) -> nn.Module:
 def network(kind: str) -> nn.Module:
     if kind == "nothing":
         return nn.Identity()
-    if kind == "vgg16":
+    if kind == "classifier":
         return vgg()
     example = torch.empty(1, 1, SIZE, SIZE)
     classifier = build_classifier("resnet18", 5, seed=1, width=0.25)

@@ -79,7 +79,12 @@ Importance = Annotated[
 ]
 Classifier = Annotated[str | None, typer.Option(help="VINet's classifier; see `list networks`.")]
 
-
+Explain = Annotated[
+    str | None, typer.Option(help="The classifier that methods explain; see `list networks`.")
+]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="Its weights (safetensors or .pt), instead of training it.")
+]
 Rows = Annotated[
     str | None,
     typer.Option(
@@ -120,14 +125,26 @@ def run_command(
     rows: Rows = None,
     cross_fit: CrossFit = None,
     dry_run: DryRun = False,
+    explain: Explain = None,
+    checkpoint: Checkpoint = None,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
 
     changed = [*(changes or []), *network_changes(importance, classifier)]
     changed += [] if cross_fit is None else [f"curves.cross_fit={cross_fit}"]
+    changed += [] if explain is None else [f"explained.network={explain}"]
     plan = make_plan(
-        data, preset, _words(methods), seeds, threshold, size, patients.value, changed, _words(rows)
+        data,
+        preset,
+        _words(methods),
+        seeds,
+        threshold,
+        size,
+        patients.value,
+        changed,
+        _words(rows),
+        checkpoint,
     )
     if dry_run:
         _foretell(protocol, plan, out, device.value)

@@ -57,9 +57,9 @@ def explain(
 def _suitable(name: str) -> SaliencyMethod:
     """A method that explains a VINet. Raises UserError for an unknown one, or any other."""
     chosen = method(name)
-    if chosen.info.explains == "vgg16":
+    if chosen.info.explains == "classifier":
         raise UserError(
-            f"--method {name}: it explains the VGG-16 that `vinet-bench run` trains, not a VINet:"
+            f"--method {name}: it explains the classifier of `vinet-bench run`, not a VINet:"
             f" leave --method out, or compare with `vinet-bench run all --methods vinet,{name}`"
         )
     if chosen.info.explains == "nothing":

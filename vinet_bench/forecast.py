@@ -23,7 +23,7 @@ from vinet_bench.training import Examples, fit
 from vinet_bench.workshop import Workshop
 
 STEPS = 4  # that are timed
-TITLES = {"vinet": "VINet", "vgg16": "VGG-16", "resnet18": "ResNet-18"}
+TITLES = {"vinet": "VINet", "classifier": "explained classifier", "resnet18": "ResNet-18"}
 
 
 @dataclass(frozen=True)

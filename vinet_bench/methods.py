@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class MethodInfo:
     """What the suite must know of a method.
 
-    explains: the network whose decision is explained: 'vgg16', 'vinet', or 'nothing' for a control.
+    explains: the network whose decision is explained: 'classifier' (the one that methods share, a
+    VGG-16 unless --explain names another), 'vinet', or 'nothing' for a control.
     kind: 'method'; 'control', which reserves as many pixels as VINet; 'oracle', which knows.
     sign: what the raw maps hold: 'signed', where negative values speak against the class, or
     'unsigned', where there are none.
@@ -33,7 +34,7 @@ class MethodInfo:
     name: str
     title: str
     paper: str
-    explains: Literal["vgg16", "vinet", "nothing"] = "vgg16"
+    explains: Literal["classifier", "vinet", "nothing"] = "classifier"
     kind: Literal["method", "control", "oracle"] = "method"
     scaling: str = "positive"
     variant: str = ""

@@ -11,7 +11,7 @@ from vinet_bench.records import Cell
 class Network:
     """A network to be trained; two cells that need equal ones share it.
 
-    kind: 'vinet', 'vgg16' (explained) or 'resnet18' (retrained). what: what it is trained on.
+    kind: 'vinet', 'classifier' (explained) or 'resnet18' (retrained). what: what it is trained on.
     """
 
     kind: str

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -66,22 +66,41 @@ def downsampling_points(model: nn.Module, example: Tensor) -> tuple[Point, ...]:
     does not tell.
     """
     seen, source, logits = _traced(model, example)
-    probes = _probes(model, example)
     points: list[Point] = []
     size = (example.shape[2], example.shape[3])
-    for node, place in _makers(seen).items():
-        shapes = [seen[place][0], *(probe.get(place) for probe in probes)]
-        if len(seen[place][0]) < 3 or len(set(shapes)) == 1:
-            continue
-        point = _point(place, shapes, example.shape[2] / example.shape[3])
+    for node, place, point in _spatial(model, example, seen):
         if point is not None and not _dropped(point.size, size):
             continue
         if _cuts(logits.grad_fn, source.grad_fn, node):
-            if point is None or (point.layout == "BNC" and not _row_by_row(model, example, point)):
-                raise ValueError(_LAYOUT.format(place[0], shapes[0]))
+            if point is None or not row_by_row(model, example, point):
+                raise ValueError(_LAYOUT.format(place[0], seen[place][0]))
             points.append(point)
             size = point.size
     return tuple(points)
+
+
+def passages(model: nn.Module, example: Tensor) -> tuple[Point, ...]:
+    """Every place through which all of the picture flows as maps, in the order of a forward pass.
+
+    1 x 1 too, where it follows the picture's size; a place whose layout is not told is left out.
+    """
+    seen, source, logits = _traced(model, example)
+    return tuple(
+        point
+        for node, _, point in _spatial(model, example, seen)
+        if point is not None and _cuts(logits.grad_fn, source.grad_fn, node)
+    )
+
+
+def _spatial(
+    model: nn.Module, example: Tensor, seen: Seen
+) -> Iterator[tuple[Any, Place, Point | None]]:
+    """The outputs that follow the picture's size, and their points where the layout is told."""
+    probes = _probes(model, example)
+    for node, place in _makers(seen).items():
+        shapes = [seen[place][0], *(probe.get(place) for probe in probes)]
+        if len(seen[place][0]) >= 3 and len(set(shapes)) > 1:
+            yield node, place, _point(place, shapes, example.shape[2] / example.shape[3])
 
 
 _LAYOUT = (
@@ -182,12 +201,15 @@ def _tokens(place: Place, counts: Sequence[int], aspect: float) -> Point | None:
     return Point(*place, (height, tokens // height), "BNC", prefix=n - tokens)
 
 
-def _row_by_row(model: nn.Module, example: Tensor, point: Point) -> bool:
-    """Whether tokens depend most on the pixels of their own cell when they are read row by row.
+def row_by_row(model: nn.Module, example: Tensor, point: Point) -> bool:
+    """Whether tokens depend most on the pixels of their own cell when they are read row by row;
+    True for what is no tokens.
 
     Some networks sort their tokens (Hiera by mask units); read by rows they would be destroyed at
     the wrong places. Where the order is right the dependence is sharp also through attention.
     """
+    if point.layout != "BNC":
+        return True
     outputs: list[Tensor] = []
     draws = torch.Generator().manual_seed(0)
     images = torch.rand(1, *example.shape[1:], generator=draws).to(example.device)

@@ -1,5 +1,8 @@
 """What the user asked for, validated before anything is made."""
 
+import hashlib
+from pathlib import Path
+
 from pydantic import Field
 
 from vinet_bench.errors import UserError, unknown_name
@@ -14,6 +17,7 @@ class Plan(Frozen):
 
     rows: those wanted of the protocols that have rows of their own; empty for their usual ones.
     readers: whether the data set tells its readers apart; known once it is loaded.
+    checkpoint: the file of the explained network's weights, of which the settings have the hash.
     """
 
     data: str = "phantom"
@@ -26,6 +30,7 @@ class Plan(Frozen):
     methods_given: bool = False
     rows: tuple[str, ...] = ()
     readers: bool = False
+    checkpoint: str = ""
     settings: Settings = PRESETS["quick"].settings
 
     def identity(self) -> dict[str, object]:
@@ -50,6 +55,7 @@ def make_plan(
     patients: str = "column",
     changes: list[str] | None = None,
     rows: list[str] | None = None,
+    checkpoint: Path | None = None,
 ) -> Plan:
     """The plan that a user's options make. Raises UserError for anything that does not fit."""
     if preset not in PRESETS:
@@ -64,6 +70,9 @@ def make_plan(
     if size is not None and not SIZES[0] <= size <= SIZES[1]:
         raise UserError(f"--size {size}: give a side of {SIZES[0]} to {SIZES[1]} pixels")
     resized = [] if size is None else [f"size={size}"]
+    settings = with_changes(chosen.settings, [*(changes or []), *resized])
+    if checkpoint is not None:
+        settings = _with_weights(settings, checkpoint)
     return Plan(
         data=data,
         patients=patients,
@@ -74,8 +83,23 @@ def make_plan(
         seeds=tuple(range(seeds or chosen.seeds)),
         threshold=threshold,
         size_given=size is not None,
-        settings=with_changes(chosen.settings, [*(changes or []), *resized]),
+        checkpoint=str(checkpoint or ""),
+        settings=settings,
     )
+
+
+def _with_weights(settings: Settings, checkpoint: Path) -> Settings:
+    """The path is no setting: the same content elsewhere gives the same figures."""
+    explained = settings.explained.model_copy(update={"weights": content_hash(checkpoint)})
+    return settings.model_copy(update={"explained": explained})
+
+
+def content_hash(checkpoint: Path) -> str:
+    """Of the file's bytes. Raises UserError if it does not read."""
+    try:
+        return hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"--checkpoint {checkpoint}: cannot be read ({error.strerror})") from None
 
 
 def _known_methods(names: list[str] | None) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from vinet_bench.data.splits import Split, majority_share, split_slices
 from vinet_bench.errors import CellError, UserError, unknown_name
 from vinet_bench.methods import MethodInfo, in_order, method
 from vinet_bench.models import build_vinet
-from vinet_bench.networks import CLASSIFIERS, check_classifier, check_importance
+from vinet_bench.networks import CLASSIFIERS, build_explained, check_classifier, check_importance
+from vinet_bench.networks.explained import load_weights
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
 from vinet_bench.progress import Progress, Silent
@@ -87,6 +88,7 @@ def run(
     data = load_data(plan)
     plan, chosen = suited(plan, data), _with_something_to_measure(chosen, data)
     check_networks(plan.settings.vinet, data)
+    check_explained(plan, data)
     wanted = plan.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
     store = Store(folder or default_folder(plan))
@@ -131,6 +133,16 @@ def check_networks(vinet: VINetTraining, data: SliceDataset) -> None:
     check_classifier(vinet.classifier, "network for --set vinet.classifier")
     if vinet.classifier not in CLASSIFIERS:  # ours suit any pictures
         build_vinet(vinet, data.num_classes, data.size, seed=0)
+
+
+def check_explained(plan: Plan, data: SliceDataset) -> None:
+    """Raises UserError for an explained network of unknown name, one that does not suit the
+    pictures, or weights that are not its own."""
+    chosen = plan.settings.explained
+    check_classifier(chosen.network, "network for --explain")
+    model = build_explained(chosen.network, data.num_classes, 0, chosen.width, data.size)
+    if chosen.weights:
+        load_weights(model, chosen.network, Path(plan.checkpoint))
 
 
 def check_rows(plan: Plan, chosen: Sequence[EvalProtocol]) -> None:
@@ -287,14 +299,25 @@ def _rows(plan: Plan) -> list[dict[str, str]]:
         {"name": n, "title": t, "kind": "reference", "explains": "", "scaling": ""}
         for n, t in references
     ]
-    return rows + [_row(info) for info in infos]
+    return rows + [_row(info, plan) for info in infos]
 
 
-def _row(info: MethodInfo) -> dict[str, str]:
+def _row(info: MethodInfo, plan: Plan) -> dict[str, str]:
     """A method as the report needs it; a control's map is ranked, never scaled."""
     names = ("name", "title", "kind", "variant")
     return {k: getattr(info, k) for k in names} | {
-        "explains": "" if info.explains == "nothing" else info.explains,
+        "explains": _explained_name(info, plan),
         "scaling": "" if info.kind == "control" else info.scaling,
         "costly": "yes" * info.costly,
     }
+
+
+def _explained_name(info: MethodInfo, plan: Plan) -> str:
+    """'vgg16', 'vinet', '' for a control; of a checkpoint also the file and its content's hash."""
+    if info.explains != "classifier":
+        return "" if info.explains == "nothing" else info.explains
+    chosen = plan.settings.explained
+    if not chosen.weights:
+        return chosen.network
+    file = Path(plan.checkpoint).name
+    return f"{chosen.network} with the weights of {file}, {chosen.weights}, not trained here"

@@ -113,6 +113,13 @@ class Curves(Frozen):
         return tuple(sorted(set(known))) if all(isinstance(k, int) for k in known) else known
 
 
+class Explained(Training):
+    """The classifier that methods explain, and whose weights it has."""
+
+    network: str = Field("vgg16", description="the network itself, ours or timm:NAME")
+    weights: str = Field("", description="hash of the --checkpoint; empty: trained here")
+
+
 class Split(Frozen):
     """How slices are shared out; patients are never on two sides unless by=slice."""
 
@@ -132,7 +139,7 @@ class Settings(Frozen):
     split: Split = Split()
     size: int = Field(128, ge=SIZES[0], le=SIZES[1], description="side of the pictures in pixels")
     vinet: VINetTraining = VINetTraining()
-    explained: Training = Field(Training(), description="the VGG-16 that CAM, VBP, LRP... explain")
+    explained: Explained = Field(Explained(), description="what CAM, VBP, LRP... explain")
     retrain: Training = Field(Training(), description="the ResNet-18 of the protocols")
     mask_size: int = Field(
         128, ge=16, le=1024, description="side at which the mask-only networks see masks"
@@ -162,8 +169,10 @@ def _flat(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
 
 
 def setting_names() -> dict[str, str]:
-    """Every key of --set with its description; the pictures' size has one key, not two."""
-    return {k: about for k, about in _flat(Settings).items() if k != "phantom.size"}
+    """Every key of --set with its description; the pictures' size has one key, not two, and a
+    hash cannot be chosen."""
+    hidden = ("phantom.size", "explained.weights")
+    return {k: about for k, about in _flat(Settings).items() if k not in hidden}
 
 
 def with_changes(settings: Settings, changes: list[str]) -> Settings:

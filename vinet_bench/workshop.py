@@ -4,6 +4,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from vinet_bench.masks import fraction, reserved, scale, tied, top_k
 from vinet_bench.methods import MethodInfo, SaliencyMethod, method
 from vinet_bench.metrics import hits, mean_rank_correlation
 from vinet_bench.models import build_vinet, check_alive, vinet_task
-from vinet_bench.networks import build_classifier
+from vinet_bench.networks import build_classifier, build_explained
+from vinet_bench.networks.explained import load_weights
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
@@ -159,20 +161,41 @@ class Workshop:
     # -- networks
 
     def explained(self, kind: str, seed: int) -> nn.Module:
-        """The trained network that a method explains: 'vinet' or 'vgg16'; a control gets none."""
-        return nn.Identity() if kind == "nothing" else self._trained(self.recipe(kind), seed)
+        """The network that a method explains: 'vinet' or 'classifier'; a control gets none."""
+        if kind == "nothing":
+            return nn.Identity()
+        if kind == "classifier" and self.settings.explained.weights:
+            if self._training:
+                raise CellError(
+                    f"the network of --checkpoint is not trained here ({self._training})"
+                )
+            return self._loaded(seed)
+        return self._trained(self.recipe(kind), seed)
 
     def recipe(self, kind: str) -> Recipe:
-        """How the run's networks are made: 'vinet', 'vgg16' (explained) or 'resnet18'."""
-        settings = self.settings
+        """How the run's networks are made: 'vinet', 'classifier' (explained) or 'resnet18'."""
+        vinet, explained, retrain = (
+            self.settings.vinet, self.settings.explained, self.settings.retrain,
+        )  # fmt: skip
         return {
-            "vinet": Recipe("VINet", settings.vinet, self._new_vinet, vinet_task(settings.vinet)),
-            "vgg16": self._classifier("VGG-16", "vgg16", settings.explained),
-            "resnet18": self._classifier("Original", "resnet18", settings.retrain),
+            "vinet": Recipe("VINet", vinet, self._new_vinet, vinet_task(vinet)),
+            "classifier": Recipe(
+                explained.network, explained, self._new_explained, Classification()
+            ),
+            "resnet18": self._classifier("Original", "resnet18", retrain),
         }[kind]
 
     def _classifier(self, title: str, name: str, training: Training) -> Recipe:
         return Recipe(title, training, self._new_classifier(name, training), Classification())
+
+    def _loaded(self, seed: int) -> nn.Module:
+        """The user's own network; every seed has the same."""
+        key = self._network_key("checkpoint", 0, self.settings.explained)
+        if key not in self._networks:
+            name, file = self.settings.explained.network, Path(self.plan.checkpoint)
+            model = load_weights(self._new_explained(seed), name, file)
+            self._networks[key] = model.to(self.machine.device).eval().requires_grad_(False)
+        return self._networks[key]
 
     def alone(self, seed: int) -> nn.Module:
         """VINet's classifier trained as VINet is, without destruction (Table III, first row)."""
@@ -229,6 +252,10 @@ class Workshop:
 
     def _new_classifier(self, name: str, training: Training) -> Callable[[int], nn.Module]:
         return lambda seed: build_classifier(name, self.data.num_classes, seed, training.width)
+
+    def _new_explained(self, seed: int) -> nn.Module:
+        chosen, data = self.settings.explained, self.data
+        return build_explained(chosen.network, data.num_classes, seed, chosen.width, data.size)
 
     def _new_vinet(self, seed: int) -> nn.Module:
         return build_vinet(self.settings.vinet, self.data.num_classes, self.data.size, seed)
@@ -341,7 +368,7 @@ class Workshop:
 
     def _maps_key(self, name: str, seed: int, part: str) -> str:
         info = method(name).info
-        network = {"vinet": self.settings.vinet, "vgg16": self.settings.explained}
+        network = {"vinet": self.settings.vinet, "classifier": self.settings.explained}
         training = network[info.explains].model_dump() if info.explains in network else {}
         parts = {"method": name, "part": part, "seed": seed, "training": training}
         if part == "test" and not self.tested(name).all():

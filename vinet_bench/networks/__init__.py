@@ -10,6 +10,7 @@ from torch import nn
 
 from vinet_bench.errors import unknown_name
 from vinet_bench.networks import classifiers, foreign, gridnet, importance, segnet
+from vinet_bench.networks.explained import without_inplace
 
 CLASSIFIERS: Mapping[str, Callable[[int, float], nn.Module]] = MappingProxyType(
     {
@@ -56,6 +57,13 @@ def build_classifier(
         if name in CLASSIFIERS:
             return he_initialised(CLASSIFIERS[name](num_classes, width))
         return he_initialised(foreign.timm_network(name, num_classes, size))
+
+
+def build_explained(
+    name: str, num_classes: int, seed: int, width: float, size: tuple[int, int]
+) -> nn.Module:
+    """A classifier as build_classifier makes it, which libraries of saliency methods can follow."""
+    return without_inplace(build_classifier(name, num_classes, seed, width, size))
 
 
 def build_importance(name: str, seed: int, width: float = 1.0) -> nn.Module:
