@@ -133,9 +133,9 @@ def test_as_many_trainings_as_were_foretold(tmp_path: Path, fits: list[str]) -> 
     assert (fits, folder.exists()) == ([], False)
     assert found.cells == 2 * 4
     # Per seed two methods at two budgets, three networks each, and Original.
-    assert found.trainings == {"resnet18": 2 * (2 * 2 * 3 + 1), "vgg16": 2}
+    assert found.trainings == {"resnet18": 2 * (2 * 2 * 3 + 1), "classifier": 2}
     assert found.hours == pytest.approx(
-        (26 * found.seconds["resnet18"] + 2 * found.seconds["vgg16"]) / 3600
+        (26 * found.seconds["resnet18"] + 2 * found.seconds["classifier"]) / 3600
     )
     outcome = run(["budget-curves"], plan, folder, "cpu")
     assert outcome.failed == ()
@@ -214,7 +214,7 @@ def test_a_dry_run_prints_and_leaves_nothing(
     printed = capsys.readouterr().out
     assert "3 cells to make" in printed
     assert "7 ResNet-18 to train" in printed
-    assert "3 VGG-16 to train" in printed  # the usual one, and one a fold
+    assert "3 explained classifier to train" in printed  # the usual one, and one a fold
     assert "at most 10 trainings" in printed
     assert not (tmp_path / "x").exists()
 
@@ -256,7 +256,7 @@ def test_test_maps_and_controls_know_no_folds(shop: Workshop) -> None:
 def test_folds_are_counted_and_told(tmp_path: Path, fits: list[str]) -> None:
     plan, folder = plan_of("saliency", changes=("curves.cross_fit=2",)), tmp_path / "run"
     found = forecast(["budget-curves"], plan, folder, "cpu")
-    assert found.trainings == {"resnet18": 7, "vgg16": 3}
+    assert found.trainings == {"resnet18": 7, "classifier": 3}
     assert run(["budget-curves"], plan, folder, "cpu").failed == ()
     assert (fits.count("ResNet"), fits.count("VGGGAP")) == (7, 3)
     assert float(lines(folder, "budget-curves")["saliency"]["folds"]) == 2
