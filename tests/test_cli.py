@@ -193,7 +193,7 @@ def test_no_gpu_is_said_before_anything_is_made(
     ("name", "words"),
     [
         ("occlusio", ["protocol 'occlusio'", "did you mean 'occlusion'?"]),
-        ("xyzzy", ["protocol 'xyzzy'", "known: ", "keep-important, occlusion"]),
+        ("xyzzy", ["protocol 'xyzzy'", "known: ", "keep-important, localisation"]),
     ],
 )
 def test_an_unknown_protocol(command: Command, name: str, words: list[str]) -> None:
