@@ -1,5 +1,6 @@
 """Saliency methods by name; one file a family, one class a method. Rows stand in this order."""
 
+from collections.abc import Callable
 from functools import partial
 
 from baselines.cam import (
@@ -15,6 +16,7 @@ from baselines.cam import (
     XGradCAM,
 )
 from baselines.controls import Blurred, Centre, Edges, Intensity, Outline, Random, Reader
+from baselines.given import Given
 from baselines.gradients import (
     Deconvolution,
     DeepLIFT,
@@ -32,7 +34,8 @@ from baselines.perturbation import LIME, KernelSHAP, Occlusion
 from baselines.rise import RISE
 from baselines.vbp import VisualBackProp
 from baselines.vinet import VINetMap
-from vinet_bench.methods import MethodFactory, Wrapper
+from vinet_bench.given_maps import WORD
+from vinet_bench.methods import MethodFactory, SaliencyMethod, Wrapper
 
 METHODS: dict[str, MethodFactory] = {
     "vinet": VINetMap,
@@ -76,3 +79,5 @@ METHODS: dict[str, MethodFactory] = {
 }
 
 WRAPPERS: dict[str, Wrapper] = {"blurred": Blurred}
+
+BY_WORD: dict[str, Callable[[str], SaliencyMethod]] = {WORD: Given}

@@ -85,6 +85,10 @@ Explain = Annotated[
 Checkpoint = Annotated[
     Path | None, typer.Option(help="Its weights (safetensors or .pt), instead of training it.")
 ]
+Maps = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]DIR", help="A row of maps that were made elsewhere."),
+]
 Rows = Annotated[
     str | None,
     typer.Option(
@@ -127,6 +131,7 @@ def run_command(
     dry_run: DryRun = False,
     explain: Explain = None,
     checkpoint: Checkpoint = None,
+    maps: Maps = None,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
@@ -145,6 +150,7 @@ def run_command(
         changed,
         _words(rows),
         checkpoint,
+        maps,
     )
     if dry_run:
         _foretell(protocol, plan, out, device.value)

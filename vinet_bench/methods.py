@@ -95,8 +95,14 @@ def _built_in() -> ModuleType:
 
 
 def method(name: str) -> SaliencyMethod:
-    """A fresh instance; `blurred:NAME` wraps another. Raises UserError for an unknown name."""
+    """A fresh instance; `blurred:NAME` wraps another, `maps:NAME@HASH` was made elsewhere.
+
+    Raises UserError for an unknown name.
+    """
     word, colon, inner = name.partition(":")
+    if colon and word in _built_in().BY_WORD:
+        made: SaliencyMethod = _built_in().BY_WORD[word](inner)
+        return made
     if colon and word in wrappers():
         return wrappers()[word](method(inner))
     known = methods()
@@ -106,8 +112,9 @@ def method(name: str) -> SaliencyMethod:
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """The names in the registry's order, each once, then wrapped ones; what is no method is left
-    out."""
+    """The names in the registry's order, each once, then those with a word before a colon; what is
+    no method is left out."""
     wanted = dict.fromkeys(names)
-    wrapped = [name for name in wanted if name.partition(":")[0] in wrappers()]
+    words = {*wrappers(), *_built_in().BY_WORD}
+    wrapped = [name for name in wanted if name.partition(":")[0] in words]
     return (*(name for name in methods() if name in wanted), *wrapped)

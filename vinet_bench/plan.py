@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from vinet_bench.errors import UserError, unknown_name
+from vinet_bench.given_maps import GivenMaps
 from vinet_bench.presets import DEFAULT_METHODS, PRESETS
 from vinet_bench.settings import SIZES, Frozen, Settings, with_changes
 
@@ -18,6 +19,7 @@ class Plan(Frozen):
     rows: those wanted of the protocols that have rows of their own; empty for their usual ones.
     readers: whether the data set tells its readers apart; known once it is loaded.
     checkpoint: the file of the explained network's weights, of which the settings have the hash.
+    given: by their rows' names (with a hash) the folders of maps that were made elsewhere.
     """
 
     data: str = "phantom"
@@ -31,6 +33,7 @@ class Plan(Frozen):
     rows: tuple[str, ...] = ()
     readers: bool = False
     checkpoint: str = ""
+    given: dict[str, GivenMaps] = Field(default_factory=dict)
     settings: Settings = PRESETS["quick"].settings
 
     def identity(self) -> dict[str, object]:
@@ -56,6 +59,7 @@ def make_plan(
     changes: list[str] | None = None,
     rows: list[str] | None = None,
     checkpoint: Path | None = None,
+    maps: list[str] | None = None,
 ) -> Plan:
     """The plan that a user's options make. Raises UserError for anything that does not fit."""
     if preset not in PRESETS:
@@ -73,17 +77,19 @@ def make_plan(
     settings = with_changes(chosen.settings, [*(changes or []), *resized])
     if checkpoint is not None:
         settings = _with_weights(settings, checkpoint)
+    given = _given(maps or [])
     return Plan(
         data=data,
         patients=patients,
         preset=preset,
-        methods=_known_methods(methods),
+        methods=(*_known_methods(methods), *given),
         methods_given=methods is not None and ALL not in methods,
         rows=tuple(dict.fromkeys(rows or ())),
         seeds=tuple(range(seeds or chosen.seeds)),
         threshold=threshold,
         size_given=size is not None,
         checkpoint=str(checkpoint or ""),
+        given=given,
         settings=settings,
     )
 
@@ -92,6 +98,17 @@ def _with_weights(settings: Settings, checkpoint: Path) -> Settings:
     """The path is no setting: the same content elsewhere gives the same figures."""
     explained = settings.explained.model_copy(update={"weights": content_hash(checkpoint)})
     return settings.model_copy(update={"explained": explained})
+
+
+def _given(options: list[str]) -> dict[str, GivenMaps]:
+    """The rows of --maps by name. Raises UserError where two have one title."""
+    found: dict[str, GivenMaps] = {}
+    for option in options:
+        maps = GivenMaps.of(option)
+        if any(maps.title == other.title for other in found.values()):
+            raise UserError(f"--maps {option}: another --maps is named {maps.title} too")
+        found[maps.name] = maps
+    return found
 
 
 def content_hash(checkpoint: Path) -> str:

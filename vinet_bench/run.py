@@ -18,6 +18,7 @@ from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.facts import picture_facts
 from vinet_bench.data.splits import Split, majority_share, split_slices
 from vinet_bench.errors import CellError, UserError, unknown_name
+from vinet_bench.given_maps import WORD
 from vinet_bench.methods import MethodInfo, in_order, method
 from vinet_bench.models import build_vinet
 from vinet_bench.networks import CLASSIFIERS, build_explained, check_classifier, check_importance
@@ -91,6 +92,8 @@ def run(
     check_explained(plan, data)
     wanted = plan.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
+    for given in plan.given.values():
+        given.check(data.ids[split.test].tolist(), data.size)
     store = Store(folder or default_folder(plan))
     try:
         shop = Workshop(plan, data, split, store, machine, progress or Silent())
@@ -213,6 +216,8 @@ def _widened(plan: Plan, earlier: dict[str, Any] | None) -> Plan:
     if earlier is None:
         return plan
     names = {row["name"] for row in earlier["rows"]} | set(plan.methods)
+    renewed = tuple(f"{WORD}:{maps.title}@" for maps in plan.given.values())
+    names -= {name for name in names - set(plan.methods) if name.startswith(renewed)}
     seeds = {*plan.seeds, *earlier["seeds"]}
     rows = in_order(sorted(names))
     return plan.model_copy(update={"methods": rows, "seeds": tuple(sorted(seeds))})
