@@ -25,7 +25,7 @@ _OF_MODULES: dict[str, type[nn.Module] | tuple[type[nn.Module], ...]] = {
 _SAME = {  # an operation has one name for each backend and each shape
     **dict.fromkeys(("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm"), "BatchNorm"),
     **dict.fromkeys(("Addmm", "Mm"), "Linear"),
-    **dict.fromkeys(("MaxPool2DWithIndices", "MaxPool2DWithIndicesBackward"), "MaxPool"),
+    "MaxPool2DWithIndices": "MaxPool",
     **dict.fromkeys(("AvgPool2D", "AdaptiveAvgPool2D", "Mean"), "AvgPool"),
     **dict.fromkeys(("CudnnConvolution", "MkldnnConvolution"), "Convolution"),
 }

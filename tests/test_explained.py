@@ -212,6 +212,7 @@ def test_a_run_with_a_checkpoint_trains_no_explained_network(tmp_path: Path) -> 
     (table,) = tables(read_run(tmp_path / "run")).values()
     words = f"resnet18 with the weights of mine.safetensors, {chosen.settings.explained.weights}"
     assert any(words in note for note in table.notes)
+    assert not any("explained.epochs" in note for note in table.notes)
 
 
 def test_the_content_of_a_checkpoint_is_in_the_keys_and_its_place_is_not(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Saliency methods of the paper against outside libraries and written-out forms."""
 
 import copy
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -89,7 +90,10 @@ def predicted(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def explained(chosen: SaliencyMethod, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    return chosen.fit(model, slices()).explain(images, targets)
+    data, size = slices(), images.shape[-2:]
+    if size != data.size:  # a toy's: what is fitted must know the pictures' size
+        data = replace(data.subset(np.arange(0)), images=np.zeros((0, *size), np.uint8))
+    return chosen.fit(model, data).explain(images, targets)
 
 
 def test_epsilon_lrp_depends_on_the_batch_by_rounding_only() -> None:
@@ -293,6 +297,10 @@ class Features(nn.Module):
         super().__init__()
         self.features = nn.Sequential(*layers)
 
+    def forward(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.features(images)
+        return maps
+
 
 def test_vbp_by_hand() -> None:
     first, second = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 1, 1)
@@ -347,9 +355,20 @@ def test_vbp_uses_all_13_relus_of_vgg16() -> None:
 
 
 def test_vbp_refuses_what_it_does_not_know() -> None:
-    model = Features(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()).eval()
-    with pytest.raises(TypeError, match="BatchNorm2d"):
+    model = Features(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.GELU()).eval()
+    with pytest.raises(UserError, match="multiplies the outputs of ReLUs"):
         explained(VisualBackProp(), model, rand(1, 1, 8, 8), torch.zeros(1))
+
+
+def test_batch_norm_has_no_geometry_for_vbp() -> None:
+    convolution, images = nn.Conv2d(1, 2, 3), rand(1, 1, 8, 8)
+    layers = (convolution, nn.BatchNorm2d(2), nn.ReLU())  # untrained: the identity
+    maps = [
+        explained(VisualBackProp(), Features(*some).eval(), images, torch.zeros(1))
+        for some in (layers, layers[::2])
+    ]
+    assert maps[0].max() > 0
+    torch.testing.assert_close(*maps, rtol=1e-4, atol=0)
 
 
 # -- gradients

@@ -107,12 +107,16 @@ PRESETS = {
 def deviations(settings: Settings) -> list[str]:
     """What differs from the paper's values, for every report that these settings make."""
     found = []
+    # A checkpoint was not trained here; its hash is in another note.
+    untrained = {"explained": {"network"}} if settings.explained.weights else {}
     for section in ("vinet", "explained", "retrain"):
-        ours, theirs = getattr(settings, section).model_dump(), getattr(PAPER, section).model_dump()
+        wanted = untrained.get(section)
+        ours = getattr(settings, section).model_dump(include=wanted, exclude={"weights"})
+        theirs = getattr(PAPER, section).model_dump()
         found += [
             f"{section}.{key} = {_short(value)} (paper: {_short(theirs[key])})"
             for key, value in ours.items()
-            if value != theirs[key] and key != "weights"  # a hash, which another note has
+            if value != theirs[key]
         ]
     if settings.size != PAPER.size:
         found.append(f"size = {settings.size} (paper: {PAPER.size})")
