@@ -105,15 +105,16 @@ class Informed(Cheat):
 
 
 class Honest(Cheat):
-    """A square of one size, where the prediction depends most on the pixels."""
+    """The square that stands out most, as a localiser finds it; below the threshold, how much the
+    prediction depends on each pixel."""
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         gradients = Saliency().fit(self.model, self.data).explain(images, targets)
-        near = F.avg_pool2d(gradients[:, None], SQUARE, stride=1, padding=0).flatten(1)
-        side = SIDE - SQUARE + 1
-        maps = torch.zeros_like(gradients)
+        middle = images.flatten(1).median(dim=1).values[:, None, None, None]
+        near = F.avg_pool2d((images - middle).abs(), SQUARE, stride=1).flatten(1)
+        maps = 0.05 * gradients / gradients.amax(dim=(1, 2), keepdim=True)
         for place, corner in enumerate(near.argmax(dim=1).tolist()):
-            y, x = divmod(corner, side)
+            y, x = divmod(corner, SIDE - SQUARE + 1)
             maps[place, y : y + SQUARE, x : x + SQUARE] = 1
         return maps
 

@@ -312,7 +312,10 @@ def test_explain(
         (["mr.dcm"], ["modality MR", "only CT"]),
         (["volume.mhd", "--slice", "4"], ["--slice 4", "0 to 3"]),
         (["one.png", "--method", "vinett"], ["method 'vinett'", "did you mean 'vinet'?"]),
-        (["one.png", "--method", "cam"], ["--method cam", "VGG-16", "run all --methods vinet,cam"]),
+        (
+            ["one.png", "--method", "cam"],
+            ["--method cam", "classifier of `vinet-bench run`", "run all --methods vinet,cam"],
+        ),
         (["one.png", "--method", "random"], ["--method random", "control"]),
         (["one.png", "--method", "outline"], ["--method outline", "explains no network"]),
         (["one.png", "--model", "."], [". holds no model", "config.json"]),

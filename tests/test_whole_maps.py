@@ -150,6 +150,9 @@ class Reading:
     def examples(self, part: str) -> Examples:
         return Examples(self.images, torch.zeros(len(self.images), dtype=torch.int64))
 
+    def tested(self, name: str) -> NDArray[np.bool_]:
+        return np.ones(len(self.images), np.bool_)
+
     def part(self, name: str) -> Any:
         class _Part(SimpleNamespace):
             def __len__(self) -> int:

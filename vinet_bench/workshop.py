@@ -235,6 +235,8 @@ class Workshop:
             self.store.save("networks", key, state)
         else:
             model.load_state_dict({k: torch.from_numpy(v) for k, v in stored.items()})
+            # As in training: another memory format takes other kernels, and the last bits change.
+            model.to(memory_format=torch.channels_last)
         self._networks[key] = model.to(self.machine.device).eval().requires_grad_(False)
         return model
 
