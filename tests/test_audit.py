@@ -271,3 +271,14 @@ def test_pictures_that_look_alike_are_named(phantom: SliceDataset, change: str) 
 def test_unknown_patients_deserve_a_look(phantom: SliceDataset) -> None:
     data = phantom.without_patients()
     assert of_data(data, a_split(data))["patients"].verdict == "look"
+
+
+def test_the_smoke_run_is_left_alone(tmp_path: Path) -> None:
+    """Its networks learn next to nothing, which the audit says; no map is called a code for it."""
+    names = ["vinet", "vbp", "cam", "lrp", "lrp-epsilon", "gradcam", "ig", "random", "outline"]
+    outcome = run(["keep-important"], make_plan(preset="smoke", methods=names), tmp_path)
+    assert outcome.failed == ()
+    found = {finding.topic: finding for finding in audit(read_run(tmp_path))}
+    assert broken(found) == set()
+    for topic in ("masks alone", "area alone", "the test label", "patients", "identical pictures"):
+        assert found[topic].verdict == "fine", found[topic]
