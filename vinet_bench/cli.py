@@ -188,7 +188,7 @@ def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
     # Known remarks of libraries that a user can do nothing about.
     warnings.filterwarnings("ignore", category=UserWarning, module="(torch|captum|timm|zennit)")
     from vinet_bench.progress import Shown
-    from vinet_bench.report import write_report
+    from vinet_bench.report import TEXTS, write_report
     from vinet_bench.run import run
 
     bars = Shown(err_console) if err_console.is_terminal else nullcontext()
@@ -202,7 +202,8 @@ def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
         err_console.print(f"failed: {reason}", style="red")
     _print_tables(outcome.folder)
     done = f"{outcome.made} cells made, {outcome.found} found in {outcome.folder}"
-    files = ", ".join(path.name for path in write_report(outcome.folder))
+    written = write_report(outcome.folder, formats=(*TEXTS, "html"))
+    files = ", ".join(path.name for path in written)
     out_console.print(f"{done}; with the notes in {files}", soft_wrap=True)
     if outcome.failed:
         raise typer.Exit(FAILED_CELLS)
@@ -238,11 +239,12 @@ def report(
         Path | None, typer.Argument(help="A run's folder (default: the newest).")
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", help="Comma-separated: tex, csv, md.")
-    ] = "tex,csv,md",
+        str, typer.Option("--format", help="Comma-separated: tex, csv, md, html, figures.")
+    ] = "tex,csv,md,html,figures",
     out: Annotated[Path | None, typer.Option(help="Where to write (default: the run).")] = None,
 ) -> None:
-    """Write the tables of a run from its records (LaTeX, CSV, Markdown)."""
+    """Write a run's tables (LaTeX, CSV, Markdown), its page report.html, and its figures (PNG,
+    PDF) from its records."""
     from vinet_bench.report import newest_run, write_report
 
     folder = run or newest_run()

@@ -1,6 +1,7 @@
 """Carries out a plan: cells in, records out; what is in the store is not computed again."""
 
 import platform
+import subprocess
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from vinet_bench.progress import Progress, Silent
 from vinet_bench.protocols import EvalProtocol, MoreRows, OwnRows, OwnTable, protocol
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.settings import VINetTraining
+from vinet_bench.showcase import showcase
 from vinet_bench.store import Store
 from vinet_bench.training import CHECKPOINT_RULE, Machine
 from vinet_bench.workshop import Workshop
@@ -102,8 +104,13 @@ def run(
         told = describe(_widened(_told(plan, chosen), earlier), data, split, machine)
         told |= _by_protocol(plan, chosen, earlier or {})
         told["data"]["pictures"] = _keep_facts(data, split, store)
+        told["gallery"] = plan_id
         store.start(plan_id, told, time.time())
-        return _carry_out(chosen, shop, plan_id)
+        outcome = _carry_out(chosen, shop, plan_id)
+        explained = [row["name"] for row in told["rows"] if row["kind"] != "reference"]
+        if shown := showcase(shop, explained):
+            store.save("gallery", plan_id, shown)
+        return outcome
     finally:
         store.close()
 
@@ -272,6 +279,7 @@ def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> 
         "precision": "bfloat16" if machine.bfloat16 else "float32",
         "device": machine.device.type,
         "versions": _versions(),
+        "commit": _commit(),
         "deviations": deviations(plan.settings),
         "settings": plan.settings.model_dump(mode="json"),
         "rows": _rows(plan),
@@ -294,6 +302,18 @@ def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> 
 def _versions() -> dict[str, str]:
     names = ("vinet-bench", "torch", "timm", "captum", "grad-cam", "zennit", "numpy")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def _commit() -> str:
+    """Of the checkout that this program runs from; empty for an installed package."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return ""
+    words = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _rows(plan: Plan) -> list[dict[str, str]]:

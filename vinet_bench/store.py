@@ -54,6 +54,11 @@ class Run:
         """What is known of every picture of the data (see data.facts); empty if nothing is."""
         return self._arrays("pictures", self.plan.get("data", {}).get("pictures", ""))
 
+    def gallery(self) -> dict[str, NDArray[Any]]:
+        """Some test pictures and every method's maps of them (see showcase); empty before the
+        run's end."""
+        return self._arrays("gallery", self.plan.get("gallery", ""))
+
     def _arrays(self, kind: str, key: str) -> dict[str, NDArray[Any]]:
         """Read once: a report asks for the same scores many times."""
         if (kind, key) not in self._read:

@@ -4,10 +4,11 @@ from vinet_bench.report.audit import Finding
 from vinet_bench.report.curves import Curve, curves
 from vinet_bench.report.table import Column, Row, Table
 from vinet_bench.report.tables import audit_run, tables, value_shares
-from vinet_bench.report.write import FORMATS, newest_run, write_report
+from vinet_bench.report.write import FORMATS, TEXTS, newest_run, write_report
 
 __all__ = [
     "FORMATS",
+    "TEXTS",
     "Column",
     "Curve",
     "Finding",

@@ -215,7 +215,11 @@ def curves_figure(curves: Sequence[Curve]) -> Figure:
         ax.set_ylabel(first, fontsize=SMALL)
     figure.supxlabel("pixels replaced, %", fontsize=SMALL)
     figure.supylabel("probability of the first choice, %", fontsize=SMALL)
-    figure.legend(lines.values(), lines.keys(), loc="outside right center", fontsize=SMALL - 1)
+    legend = figure.legend(
+        lines.values(), lines.keys(), loc="outside right center", fontsize=SMALL - 1
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a method may be called $x
     return figure
 
 

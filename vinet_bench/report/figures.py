@@ -144,6 +144,10 @@ class Figures:
         place = (row["name"], self._budget(row, figure), figure.trained_on, figure.metric)
         return dict(sorted(self._values.get(place, {}).items()))
 
+    def cells(self, row: PlanRow, figure: Figure) -> dict[int, Cell]:
+        """By seed the cells that a figure comes from."""
+        return self._cells.get((row["name"], self._budget(row, figure), figure.trained_on), {})
+
     def scores(self, row: PlanRow, figure: Figure) -> dict[int, NDArray[np.float64]]:
         """By seed the scores of which a figure is the mean: (N,), NaN where a picture has none."""
         place = (row["name"], self._budget(row, figure), figure.trained_on)

@@ -1,16 +1,21 @@
 """Writes a run's tables, and finds the newest run."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vinet_bench.errors import UserError, unknown_name
+from vinet_bench.report.curves import curves
+from vinet_bench.report.draw import curves_figure, save
+from vinet_bench.report.draw_rows import rows_figure
+from vinet_bench.report.page import NAME, to_html
 from vinet_bench.report.render import to_csv, to_markdown, to_tex
 from vinet_bench.report.table import Table
 from vinet_bench.report.tables import tables
-from vinet_bench.store import DATABASE, read_run
+from vinet_bench.store import DATABASE, Run, read_run
 
-FORMATS = ("tex", "csv", "md")
+TEXTS = ("tex", "csv", "md")
+FORMATS = (*TEXTS, "html", "figures")
 FIRST_RUN = "vinet-bench run all"
 
 
@@ -45,7 +50,8 @@ def _forget(part: Path) -> None:
 def write_report(
     run_folder: Path, out: Path | None = None, formats: Sequence[str] = FORMATS
 ) -> list[Path]:
-    """Each table in each format, into `out` (the run's folder if None).
+    """Each table in each format, the page, and a PNG and a PDF of each table's figure, into `out`
+    (the run's folder if None).
 
     Raises UserError for an unknown format, a run without records, or a folder that cannot be
     written.
@@ -57,11 +63,22 @@ def write_report(
     made = tables(run)
     if not made:
         raise UserError(f"{run_folder} has no records for a table yet: run it to its end first")
-    texts = {f"{t.name}.{ending}": _text(t, ending) for t in made.values() for ending in formats}
+    endings = [ending for ending in formats if ending in TEXTS]
+    texts = {f"{t.name}.{ending}": _text(t, ending) for t in made.values() for ending in endings}
+    if "html" in formats:
+        texts[NAME] = to_html(run, made)
     folder = run_folder if out is None else out
     for name, text in texts.items():
         _write(folder / name, text)
-    return [folder / name for name in texts]
+    figures = _figures(run, made, folder) if "figures" in formats else []
+    return [*(folder / name for name in texts), *figures]
+
+
+def _figures(run: Run, made: Mapping[str, Table], folder: Path) -> list[Path]:
+    drawn = {f"figure-{name}": rows_figure(table) for name, table in made.items()}
+    if found := curves(run):
+        drawn["figure-curves"] = curves_figure(found)
+    return [path for name, figure in drawn.items() if figure for path in save(figure, folder, name)]
 
 
 def newest_run(results: Path = Path("results")) -> Path:
