@@ -1,13 +1,20 @@
 """Two runs, or a run and the paper, side by side: a sheet for each figure that both have."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vinet_bench.errors import UserError
-from vinet_bench.report import paper
 from vinet_bench.report.audit import Finding, audit
+from vinet_bench.report.comparison_notes import (
+    MARK,
+    Compared,
+    Pair,
+    about,
+    interval_notes,
+    mark_notes,
+    seed_notes,
+)
 from vinet_bench.report.difference import (
     Difference,
     Measured,
@@ -18,13 +25,10 @@ from vinet_bench.report.difference import (
     same_pictures,
 )
 from vinet_bench.report.layout import Figure, Layout, layouts_of
-from vinet_bench.report.notes import all_warnings, cut, named_seeds, planned_seeds
-from vinet_bench.report.settings import changed_settings
+from vinet_bench.report.notes import all_warnings
 from vinet_bench.report.table import ABSENT, Column, Row, Sheet
 from vinet_bench.report.tables import bracketed, rounded
 from vinet_bench.store import Run, read_run
-
-MARK = "*"
 
 
 @dataclass(frozen=True)
@@ -35,45 +39,6 @@ class Comparison:
     layout: Layout
     sheets: tuple[Sheet, ...]
     differences: tuple[Difference, ...]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The two that are compared; b: None is the paper. same: both tested the same pictures."""
-
-    a: Run
-    b: Run | None
-    same: bool
-
-    @property
-    def runs(self) -> dict[str, Run]:
-        return {"A": self.a} | ({"B": self.b} if self.b else {})
-
-    def titles(self) -> tuple[str, str]:
-        """What the two are called: a folder's name, or its whole path where the names are alike."""
-        folders = [run.folder.resolve() for run in self.runs.values()]
-        names = [folder.name for folder in folders]
-        if len(folders) > 1 and names[0] == names[1]:
-            names = [str(run.folder) for run in self.runs.values()]
-        return names[0], names[1] if self.b else "the paper"
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One table of both, for the words of its sheets."""
-
-    pair: Pair
-    layout: Layout
-    a: Side
-    b: Side
-    differences: Sequence[Difference]
-
-    def of(self, figure: Figure) -> list[Difference]:
-        return [d for d in self.differences if d.figure == figure]
-
-    def figures(self) -> list[Figure]:
-        """The figures that a row has on both sides."""
-        return list(dict.fromkeys(d.figure for d in self.differences if d.apart))
 
 
 def compare(a: Path, b: Path | None) -> list[Comparison]:
@@ -87,9 +52,7 @@ def compare(a: Path, b: Path | None) -> list[Comparison]:
     if not tables:
         held = (f"{run.folder} holds {_held(run)}" for run in pair.runs.values())
         has = "" if other else "; the paper has Tables I to IV"
-        raise UserError(
-            f"nothing to compare, no row and figure is in both: {', '.join(held)}{has}"
-        )
+        raise UserError(f"nothing to compare, no row and figure is in both: {', '.join(held)}{has}")
     looked_at = [d for t in tables for d in t.differences if d.apart and d.apart.interval]
     findings = {mark: audit(run) for mark, run in pair.runs.items()}
     return [_comparison(table, looked_at, findings) for table in tables]
@@ -127,7 +90,7 @@ def _comparison(
     protocols = ("", table.layout.protocol)
     first = replace(
         first,
-        notes=[*_about(table), *first.notes],
+        notes=[*about(table), *first.notes],
         warnings=[
             f"{mark}: {warning}"
             for mark, run in table.pair.runs.items()
@@ -158,10 +121,16 @@ def _sheet(table: Compared, figure: Figure, looked_at: Sequence[Difference]) -> 
         f"{figure.heading} ({layout.protocol}): A is {a}, B is {b}; the difference is A less B.",
         tuple(Column(key, heading, figure.digits) for key, heading in headings.items()),
         tuple(
-            Row(d.row["name"], d.row["title"], d.row["kind"], _cells(table, d), d.row.get("block", ""))
+            Row(
+                d.row["name"],
+                d.row["title"],
+                d.row["kind"],
+                _cells(table, d),
+                d.row.get("block", ""),
+            )
             for d in own
         ),
-        [*_intervals(table, own), *_marks(own, looked_at), *_seeds(table, own)],
+        [*interval_notes(table, own), *mark_notes(own, looked_at), *seed_notes(table, own)],
     )
 
 
@@ -191,147 +160,3 @@ def _signed(figure: Figure, apart: Measured, mark: str) -> str:
         return text
     low, high = (rounded(scale * end, figure.digits) for end in apart.interval)
     return f"{text} [{low}, {high}]{mark}"
-
-
-# ---- notes of one figure
-
-
-def _named(differences: Iterable[Difference]) -> str:
-    return ", ".join(d.row["title"] for d in differences)
-
-
-def _intervals(table: Compared, own: Sequence[Difference]) -> list[str]:
-    """How the intervals of the differences were made."""
-    known = [d for d in own if d.apart and d.apart.interval]
-    without = [d for d in own if d.apart and not d.apart.interval]
-    paired, single = ([d for d in known if d.paired is is_paired] for is_paired in (True, False))
-    notes = []
-    if paired:
-        notes += ["95 % interval of the difference: paired, since both tested the same pictures"
-                  " (scores are subtracted picture by picture, whole patients are drawn)."]
-    if single and table.pair.b is None:
-        notes += ["95 % interval of the difference: A's own alone. The paper printed none: its value"
-                  " is taken as exact."]
-    elif single:
-        rows = f"{_named(single)}: " if paired else "95 % interval of the difference: "
-        notes += [f"{rows}of two independent estimates, from the interval of each (MOVER, Zou and"
-                  f" Donner 2008), since {_why_single(table.pair)}."]
-    if any(len(m.seeds) == 1 for d in known for m in _of_runs(table, d)):
-        notes += ["One seed: an interval of patients alone, which says nothing of other trainings."]
-    if without:
-        notes += [f"No interval, for want of stored scores by patient: {_named(without)}."]
-    return notes
-
-
-def _why_single(pair: Pair) -> str:
-    if pair.same:
-        return "no seed is in both, or other pictures were scored"
-    unknown = [mark for mark, run in pair.runs.items() if not run.pictures()]
-    if unknown:
-        return f"nothing is stored of the pictures that {' and '.join(unknown)} tested"
-    return "the test pictures are not the same"
-
-
-def _of_runs(table: Compared, difference: Difference) -> list[Measured]:
-    """What runs measured, the paper's values left out."""
-    sides = ((table.a, difference.a), (table.b, difference.b))
-    return [measured for side, measured in sides if measured and not side.exact]
-
-
-def _marks(own: Sequence[Difference], looked_at: Sequence[Difference]) -> list[str]:
-    here = [d for d in own if d.apart and d.apart.interval]
-    if not here:
-        return []
-    counts = [(sum(d.marked for d in some), len(some)) for some in (here, looked_at)]
-    (marked, among), (all_marked, every) = counts
-    return [
-        f"{MARK}: the interval leaves out 0, as it does for {marked} of {among} differences here and"
-        f" {all_marked} of {every} in all tables. Not adjusted for their number: of differences"
-        " that are none, one in twenty is marked."
-    ]
-
-
-def _seeds(table: Compared, own: Sequence[Difference]) -> list[str]:
-    """Figures over fewer seeds than their run has; the majority has no seed."""
-    planned = {m: set(planned_seeds(r.plan, table.layout)) for m, r in table.pair.runs.items()}
-    fewer: dict[str, list[Difference]] = {}
-    for difference in own:
-        sides = {"A": difference.a, "B": difference.b}
-        used = {m: set(sides[m].seeds) for m in planned if sides[m]}
-        if difference.row["name"] != "majority" and any(used[m] < planned[m] for m in used):
-            told = "; ".join(f"{mark} {named_seeds(seeds)}" for mark, seeds in used.items())
-            fewer.setdefault(told, []).append(difference)
-    return [f"Not over all seeds of a run ({t}): {_named(rows)}." for t, rows in fewer.items()]
-
-
-# ---- notes of the whole table
-
-
-def _about(table: Compared) -> list[str]:
-    """What the two are, and in what they differ."""
-    a, b = table.pair.titles()
-    told = [f"A: {a}, {_described(table.pair.a, table.layout)}."]
-    if table.pair.b:
-        told += [f"B: {b}, {_described(table.pair.b, table.layout)}."]
-    else:
-        name = paper.TABLES[table.layout.name][0]
-        told += [f"B: the paper, {name} of {paper.SOURCE}; LUNA16."]
-    return [*told, *_data(table.pair), *_settings(table), *_alone(table), *_failures(table)]
-
-
-def _described(run: Run, layout: Layout) -> str:
-    plan, data = run.plan, run.plan.get("data", {})
-    versions = sorted({record.version for record in run.records})
-    return (
-        f"data {data.get('name', 'unnamed')} (fingerprint {data.get('fingerprint', 'unknown')},"
-        f" {data.get('parts', {}).get('test', '?')} test pictures), preset"
-        f" {plan.get('preset', 'none')}, {named_seeds(planned_seeds(plan, layout))},"
-        f" vinet-bench {', '.join(versions)}"
-    )
-
-
-def _data(pair: Pair) -> list[str]:
-    if pair.b is None:
-        return ["The paper's data, networks and training are its own: a difference is one of"
-                " these too, not of the methods alone."]
-    one, other = (run.plan.get("data", {}).get("fingerprint") for run in pair.runs.values())
-    if one != other:
-        return ["The data of A and B are not the same: a difference is one of data too."]
-    if not pair.same and all(run.pictures() for run in pair.runs.values()):
-        return ["The data are the same and the test parts are not: a difference is one of"
-                " pictures too."]
-    return []
-
-
-def _settings(table: Compared) -> list[str]:
-    if table.pair.b is None:
-        changed: list[Any] = table.pair.a.plan.get("deviations", [])
-        return [f"Other in A than in the paper: {'; '.join(changed)}."] if changed else []
-    found = changed_settings(table.pair.a.plan, table.pair.b.plan)
-    variants = [", ".join(f"{fill} {net}" for fill, net in s.variants) for s in (table.a, table.b)]
-    if variants[0] != variants[1]:
-        found += [f"fill and network: {' | '.join(variants)}"]
-    return [f"Other in A than in B (A | B): {'; '.join(found)}." if found
-            else "The settings of A and B are the same."]
-
-
-def _alone(table: Compared) -> list[str]:
-    """Rows that one side lacks."""
-    notes = []
-    for mark, own, other in (("A", table.a, table.b), ("B", table.b, table.a)):
-        theirs = {name for name, _ in [*other.values, *other.failed]}
-        there = {name for name, _ in own.values}
-        titles = [row["title"] for row in own.rows if row["name"] in there - theirs]
-        notes += [f"In {mark} alone: {', '.join(titles)}."] if titles else []
-    return notes
-
-
-def _failures(table: Compared) -> list[str]:
-    notes = []
-    for mark, side in (("A", table.a), ("B", table.b)):
-        titles = {row["name"]: row["title"] for row in side.rows}
-        rows: dict[str, dict[str, None]] = {}
-        for (name, _), reason in side.failed.items():
-            rows.setdefault(reason, {})[titles[name]] = None
-        notes += [f"Failed in {mark}: {', '.join(own)}: {cut(why)}" for why, own in rows.items()]
-    return notes

@@ -24,8 +24,8 @@ _Found = dict[Place, dict[int, Scores]]
 class Side:
     """One of the two in one table: figures and scores by place and seed, reasons of failures.
 
-    patients: whose each test picture is, (N,), or None if nobody knows. variants: fill and retrained
-    network. exact: its figures have no interval, and are taken as they are.
+    patients: whose each test picture is, (N,), or None if nobody knows. variants: fill and
+    retrained network. exact: its figures have no interval, and are taken as they are.
     """
 
     rows: Sequence[PlanRow]
@@ -72,8 +72,8 @@ def mover(a: float, of_a: Interval, b: float, of_b: Interval) -> Interval:
     """The interval of a - b from those of two independent estimates: the method of variance
     estimates recovery (Zou and Donner 2008, Statistics in Medicine 27, 1693-1702).
 
-    >>> mover(0.5, (0.2, 0.9), 0.25, (0.0, 0.65))  # 3-4-5 triangles below, and 0.4, 0.25 above
-    (-0.25, 0.7216990566028302)
+    >>> mover(0.5, (0.2, 0.9), 0.25, (-0.05, 0.65))  # triangles of sides 0.3, 0.4 and 0.5
+    (-0.25, 0.75)
     """
     below = math.hypot(a - of_a[0], of_b[1] - b)
     above = math.hypot(of_a[1] - a, b - of_b[0])
@@ -124,8 +124,8 @@ def paper_side(layout: Layout, rows: Sequence[PlanRow]) -> Side:
 
 def _same_row(row: PlanRow, title: str) -> bool:
     """The paper's 'None' is the classifier alone."""
-    alone = title == "None" and row["name"].startswith("none+")
-    return alone or title in (row["title"], row["title"].removesuffix(" (classifier alone)"))
+    alone: bool = title == "None" and row["name"].startswith("none+")
+    return alone or title == row["title"]
 
 
 def _new_row(title: str) -> PlanRow:

@@ -55,6 +55,10 @@ def reasons(figures: Figures, rows: Iterable[PlanRow]) -> dict[str, int]:
 
 
 def named_seeds(seeds: Iterable[int]) -> str:
+    """
+    >>> named_seeds([1, 0])
+    'seeds 0, 1'
+    """
     found = sorted(set(seeds))
     return f"seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
 
@@ -72,7 +76,7 @@ def _failed_row(context: Context, row: PlanRow, failed: list[Failure]) -> str:
     return f"{row['title']} ({where}; {named_seeds(lost)}{rest})"
 
 
-def _cut(reason: str, longest: int = 300) -> str:
+def cut(reason: str, longest: int = 300) -> str:
     """A long reason stands whole in the CSV file."""
     return reason if len(reason) <= longest else f"{reason[:longest]}…"
 
@@ -85,7 +89,7 @@ def _failures(context: Context) -> list[str]:
             failed = [f for f in context.figures.failures(row) if f.reason == reason]
             if failed:
                 named.append(_failed_row(context, row, failed))
-        notes.append(f"({number}) Failed: {', '.join(named)}: {_cut(reason)}")
+        notes.append(f"({number}) Failed: {', '.join(named)}: {cut(reason)}")
     return notes
 
 

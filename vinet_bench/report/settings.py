@@ -1,6 +1,6 @@
 """In what two plans differ."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from vinet_bench.report.table import ABSENT
@@ -16,7 +16,8 @@ def changed_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     ...                  {"settings": {"vinet": {"alpha": 0.25}}, "preset": "quick"})
     ['vinet.alpha: 2 | 0.25']
     """
-    one, other = dict(_settings(a)), dict(_settings(b))
+    titles = [{row["title"] for row in plan.get("rows", [])} for plan in (a, b)]
+    one, other = (dict(_settings(plan, titles[0] & titles[1])) for plan in (a, b))
     return [
         f"{key}: {one.get(key, ABSENT)} | {other.get(key, ABSENT)}"
         for key in dict.fromkeys([*one, *other])
@@ -24,11 +25,11 @@ def changed_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _settings(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every setting by the name that --set knows, then those of rows, then versions."""
+def _settings(plan: Mapping[str, Any], shared: Set[str]) -> Iterator[tuple[str, str]]:
+    """Every setting by the name that --set knows, then those of shared rows, then versions."""
     yield from _flat({key: plan[key] for key in _OF_A_PLAN if key in plan})
     yield from _flat(plan.get("settings", {}))
-    for row in plan.get("rows", []):
+    for row in (row for row in plan.get("rows", []) if row["title"] in shared):
         yield from ((f"{row['title']} {key}", _word(row[key])) for key in _OF_A_ROW if row.get(key))
     versions = plan.get("versions", {})
     yield from ((name, str(versions[name])) for name in sorted(versions) if name != "vinet-bench")

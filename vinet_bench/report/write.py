@@ -1,23 +1,29 @@
-"""Writes a run's tables, and finds the newest run."""
+"""Writes a run's tables, or what two have in common, and finds the newest run."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vinet_bench.errors import UserError, unknown_name
-from vinet_bench.report.render import to_csv, to_markdown, to_tex
+from vinet_bench.report.comparison import Comparison, compare
+from vinet_bench.report.render import differences_to_csv, to_csv, to_markdown, to_tex
 from vinet_bench.report.table import Table
 from vinet_bench.report.tables import tables
 from vinet_bench.store import DATABASE, read_run
 
 FORMATS = ("tex", "csv", "md")
 FIRST_RUN = "vinet-bench run all"
+_PRINTERS = {"tex": to_tex, "md": to_markdown}
 
 
 def _text(table: Table, ending: str) -> str:
+    return to_csv(table) if ending == "csv" else _PRINTERS[ending](table)
+
+
+def _compared_text(comparison: Comparison, ending: str) -> str:
     if ending == "csv":
-        return to_csv(table)
-    return to_tex(table) if ending == "tex" else to_markdown(table)
+        return differences_to_csv(comparison)
+    return "\n".join(_PRINTERS[ending](sheet) for sheet in comparison.sheets)
 
 
 def _write(path: Path, text: str) -> None:
@@ -50,15 +56,36 @@ def write_report(
     Raises UserError for an unknown format, a run without records, or a folder that cannot be
     written.
     """
-    for ending in formats:
-        if ending not in FORMATS:
-            raise unknown_name("format", ending, FORMATS)
+    _check(formats)
     run = read_run(run_folder)
     made = tables(run)
     if not made:
         raise UserError(f"{run_folder} has no records for a table yet: run it to its end first")
     texts = {f"{t.name}.{ending}": _text(t, ending) for t in made.values() for ending in formats}
-    folder = run_folder if out is None else out
+    return _write_all(run_folder if out is None else out, texts)
+
+
+def write_comparison(
+    a: Path, b: Path | None, out: Path | None = None, formats: Sequence[str] = FORMATS
+) -> tuple[list[Comparison], list[Path]]:
+    """What two runs have in common, or a run and the paper (b: None), and the files with it: each
+    table in each format, into `out` (the first run's folder if None).
+
+    Raises UserError as `compare` and `write_report` do.
+    """
+    _check(formats)
+    made = compare(a, b)
+    texts = {f"{c.name}.{ending}": _compared_text(c, ending) for c in made for ending in formats}
+    return made, _write_all(a if out is None else out, texts)
+
+
+def _check(formats: Sequence[str]) -> None:
+    for ending in formats:
+        if ending not in FORMATS:
+            raise unknown_name("format", ending, FORMATS)
+
+
+def _write_all(folder: Path, texts: Mapping[str, str]) -> list[Path]:
     for name, text in texts.items():
         _write(folder / name, text)
     return [folder / name for name in texts]
