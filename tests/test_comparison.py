@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from tests.test_report import EVERYTHING, OWN_ROWS, ROWS, cells, keep, occlude, varied
 from tests.test_report import a_run as without_scores
-from tests.test_uncertainty import EACH, N, PATIENTS, Hits, a_run, hits
+from tests.test_uncertainty import EACH, PATIENTS, Hits, a_run, hits
 from vinet_bench.cli import app
 from vinet_bench.errors import UserError
-from vinet_bench.records import Cell, Record, key_of
+from vinet_bench.records import Cell
 from vinet_bench.report import Comparison, Sheet, compare, write_comparison
 from vinet_bench.report.difference import Measured, mover
 from vinet_bench.stats import clustered_intervals
@@ -235,7 +235,21 @@ def test_the_csv_has_every_difference_as_shares(pair: tuple[Path, Path], tmp_pat
     assert written == [tmp_path / "out" / "difference-table1.csv"]
     line = lines(written[0])["vinet", "accuracy"]
     assert list(line) == (
-        "table method figure a a_low a_high b b_low b_high difference low high paired".split()
+        [
+            "table",
+            "method",
+            "figure",
+            "a",
+            "a_low",
+            "a_high",
+            "b",
+            "b_low",
+            "b_high",
+            "difference",
+            "low",
+            "high",
+            "paired",
+        ]
     )
     assert float(line["a"]) - float(line["b"]) == pytest.approx(0.06)
     assert (line["table"], line["difference"], line["paired"]) == ("table1", "0.060000", "yes")

@@ -116,7 +116,7 @@ def _sheet(table: Compared, figure: Figure, looked_at: Sequence[Difference]) -> 
     return Sheet(
         f"difference-{layout.name}-{figure.key}",
         f"{layout.title}: {figure.heading}, A and B",
-        f"difference-{layout.protocol}-{figure.key}",
+        f"difference-{layout.protocol}-{figure.key}".replace("_", "-"),
         layout.first,
         f"{figure.heading} ({layout.protocol}): A is {a}, B is {b}; the difference is A less B.",
         tuple(Column(key, heading, figure.digits) for key, heading in headings.items()),
