@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.test_report import EVERYTHING, OWN_ROWS, ROWS, cells, keep, occlude, varied
+from tests.test_report import EVERYTHING, OWN_ROWS, ROWS, cells, keep, noted, occlude, varied
 from tests.test_report import a_run as without_scores
 from tests.test_uncertainty import EACH, PATIENTS, Hits, a_run, hits
 from vinet_bench.cli import app
@@ -27,10 +27,6 @@ from vinet_bench.store import Store, read_run
 def sheet(made: list[Comparison], key: str, table: str = "table1") -> Sheet:
     own = next(comparison for comparison in made if comparison.layout.name == table)
     return next(s for s in own.sheets if s.name == f"difference-{table}-{key}")
-
-
-def noted(shown: Sheet, start: str) -> str:
-    return next(note for note in shown.notes if note.startswith(start))
 
 
 def interval(measured: Measured | None) -> tuple[float, float]:
