@@ -58,6 +58,9 @@ def _compare(a: str, b: str, out: Path | None, formats: list[str]) -> list[Path]
     for comparison in made:
         for sheet in comparison.sheets:
             _print_sheet(sheet)
+            for note in sheet.notes:
+                out_console.print(f"- {note}", soft_wrap=True)
+            out_console.print()
     return written
 
 

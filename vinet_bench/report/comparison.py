@@ -115,7 +115,7 @@ def _sheet(table: Compared, figure: Figure, looked_at: Sequence[Difference]) -> 
     headings = {"a": "A", "b": "B", "difference": "Difference"}
     return Sheet(
         f"difference-{layout.name}-{figure.key}",
-        f"{layout.title}: {figure.heading}, A and B",
+        f"{layout.title}: {figure.heading}",
         f"difference-{layout.protocol}-{figure.key}".replace("_", "-"),
         layout.first,
         f"{figure.heading} ({layout.protocol}): A is {a}, B is {b}; the difference is A less B.",

@@ -129,7 +129,8 @@ def _same_row(row: PlanRow, title: str) -> bool:
 
 
 def _new_row(title: str) -> PlanRow:
-    return {"name": title.lower(), "title": title, "kind": "method"}
+    kind = "reference" if title in ("Original", "None") else "method"
+    return {"name": title.lower(), "title": title, "kind": kind}
 
 
 def same_pictures(a: Run, b: Run) -> bool:
@@ -163,11 +164,9 @@ def differences(a: Side, b: Side, layout: Layout, same: bool) -> list[Difference
     apart = {p: {s: of_a[p][s] - of_b[p][s] for s in seeds[p]} for p in seeds}
     ends = [intervals_of(of_a, a.patients), intervals_of(of_b, b.patients)]
     between = intervals_of(apart, a.patients)
-    names = {row["name"] for row in a.rows}
-    rows = [*a.rows, *(row for row in b.rows if row["name"] not in names)]
     found = []
     for figure in compared(layout):
-        for row in rows:
+        for row in _rows_of_both(a, b):
             place = row["name"], figure.key
             if any(place in known for s in (a, b) for known in (s.values, s.failed)):
                 one, other = (
@@ -177,6 +176,18 @@ def differences(a: Side, b: Side, layout: Layout, same: bool) -> list[Difference
                 difference = _apart(one, other, between.get(place))
                 found.append(Difference(row, figure, one, other, difference, place in seeds))
     return found
+
+
+def _rows_of_both(a: Side, b: Side) -> list[PlanRow]:
+    """a's rows, each kind and block followed by those that b alone has."""
+    names = {row["name"] for row in a.rows}
+    rows = [*a.rows, *(row for row in b.rows if row["name"] not in names)]
+    blocks = list(dict.fromkeys(map(_block, rows)))
+    return sorted(rows, key=lambda row: blocks.index(_block(row)))
+
+
+def _block(row: PlanRow) -> tuple[str, str]:
+    return row.get("block", ""), row["kind"]
 
 
 def _paired_seeds(a: Side, b: Side) -> dict[Place, list[int]]:

@@ -44,5 +44,7 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, s
 
 
 def _word(value: Any) -> str:
-    """A number as it is typed; JSON keeps 2 and 2.0 apart."""
+    """A number as it is typed (JSON keeps 2 and 2.0 apart); nothing, as what is not there."""
+    if value is None or value == "":
+        return ABSENT
     return f"{value:g}" if isinstance(value, float) else str(value)

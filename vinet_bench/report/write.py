@@ -23,7 +23,8 @@ def _text(table: Table, ending: str) -> str:
 def _compared_text(comparison: Comparison, ending: str) -> str:
     if ending == "csv":
         return differences_to_csv(comparison)
-    return "\n".join(_PRINTERS[ending](sheet) for sheet in comparison.sheets)
+    texts = [_PRINTERS[ending](sheet).strip() for sheet in comparison.sheets]
+    return "\n\n".join(texts) + "\n"
 
 
 def _write(path: Path, text: str) -> None:
