@@ -188,8 +188,17 @@ def test_rows_of_one_run_and_failures_are_told(tmp_path: Path) -> None:
     assert noted(shown, "Failed in B: Outline: x")
 
 
+def test_a_row_of_one_run_stands_with_its_kind(tmp_path: Path) -> None:
+    fewer = [row for row in ROWS if row["name"] != "cam"]
+    filled = [keep(name, accuracy=0.5) for name in ("original", "vinet", "random")]
+    a = without_scores(tmp_path / "a", filled, rows=fewer)
+    b = without_scores(tmp_path / "b", [*filled, keep("cam", accuracy=0.4)])
+    names = [row.name for row in sheet(compare(a, b), "accuracy").rows]
+    assert names == ["original", "vinet", "cam", "random"]
+
+
 def test_what_differs_is_listed(tmp_path: Path) -> None:
-    settings = {"vinet": {"alpha": 2.0, "width": 1.0}, "size": 64}
+    settings = {"vinet": {"alpha": 2.0, "width": 1.0}, "size": 64, "weights": ""}
     a = without_scores(tmp_path / "a", EVERYTHING, settings=settings)
     rows = [row | {"scaling": "none"} if row["name"] == "cam" else row for row in ROWS]
     changed: dict[str, Any] = {"vinet": {"alpha": 0.25, "width": 1.0}, "size": 64}
