@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.test_report import EVERYTHING, OWN_ROWS, ROWS, cells, keep, noted, occlude, varied
 from tests.test_report import a_run as without_scores
-from tests.test_uncertainty import EACH, PATIENTS, Hits, a_run, hits
+from tests.test_uncertainty import EACH, PATIENTS, Hits, N, a_run, hits
 from vinet_bench.cli import app
 from vinet_bench.errors import UserError
 from vinet_bench.records import Cell
@@ -47,13 +47,13 @@ def lines(path: Path) -> dict[tuple[str, str], dict[str, str]]:
         return {(line["method"], line["figure"]): line for line in csv.DictReader(file)}
 
 
-def other_pictures(folder: Path) -> Path:
-    """The same run with one test picture's pixels changed."""
-    store, key = Store(folder), "facts"
-    facts = store.load("pictures", key)
+def with_content(folder: Path, picture: int, content: Any) -> Path:
+    """The same run with other pixels in one picture, as their hash tells them."""
+    store = Store(folder)
+    facts = store.load("pictures", "facts")
     assert facts is not None
-    facts["content"][0] ^= 1
-    store.save("pictures", key, facts)
+    facts["content"][picture] = facts["content"][content] if isinstance(content, int) else content
+    store.save("pictures", "facts", facts)
     store.close()
     return folder
 
@@ -98,7 +98,7 @@ def test_the_same_pictures_are_paired(pair: tuple[Path, Path]) -> None:
 def test_other_pictures_are_not_paired_and_less_sure(pair: tuple[Path, Path]) -> None:
     a, b = pair
     paired = compare(a, b)[0].differences[0]
-    unpaired = compare(a, other_pictures(b))[0].differences[0]
+    unpaired = compare(a, with_content(b, 0, np.zeros(8)))[0].differences[0]
     assert (paired.paired, unpaired.paired) == (True, False)
     assert paired.marked
     assert not unpaired.marked
@@ -211,13 +211,22 @@ def test_what_differs_is_listed(tmp_path: Path) -> None:
         data={"fingerprint": "other", "split_by": "slice"},
     )
     first, second = compare(a, b)[0].sheets[:2]
-    assert noted(first, "Other in A than in B").endswith(
+    assert noted(first, "Settings that differ").endswith(
         "(A | B): preset: quick | standard; vinet.alpha: 2 | 0.25; CAM scaling: minmax | none."
     )
     assert noted(first, "The data of A and B are not the same")
     assert noted(first, "A: a, data phantom (fingerprint abc123, 600 test pictures), preset quick,")
     assert [warning[:20] for warning in first.warnings] == ["B: split by slice: s"]
     assert noted(second, f"What A and B are, and what differs between them: see {first.title}")
+
+
+def test_what_an_audit_calls_broken_stands_beside_the_difference(pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    assert compare(a, b)[0].sheets[0].audit == []
+    made = compare(a, with_content(b, N, 0))  # a picture to train with is the first test picture
+    (found,) = made[0].sheets[0].audit
+    assert (found.topic, found.verdict) == ("B, identical pictures", "broken")
+    assert made[0].differences[0].paired
 
 
 def test_nothing_in_common_is_said(tmp_path: Path) -> None:

@@ -82,8 +82,12 @@ def interval_notes(table: Compared, own: Sequence[Difference]) -> list[str]:
             f"{rows}of two independent estimates, from the interval of each (MOVER, Zou and"
             f" Donner 2008), since {_why_single(table.pair)}."
         ]
-    if any(len(m.seeds) == 1 for d in known for m in _of_runs(table, d)):
-        notes += ["One seed: an interval of patients alone, which says nothing of other trainings."]
+    lone = [d for d in known if any(len(m.seeds) == 1 for m in _of_runs(table, d))]
+    if lone:
+        rows = "" if lone == known else f" ({_named(lone)})"
+        notes += [
+            f"One seed{rows}: an interval of patients alone, which says nothing of other trainings."
+        ]
     if without:
         notes += [f"No interval, for want of stored scores by patient: {_named(without)}."]
     return notes
@@ -182,7 +186,7 @@ def _settings(table: Compared) -> list[str]:
     if variants[0] != variants[1]:
         found += [f"fill and network: {' | '.join(variants)}"]
     return [
-        f"Other in A than in B (A | B): {'; '.join(found)}."
+        f"Settings that differ (A | B): {'; '.join(found)}."
         if found
         else "The settings of A and B are the same."
     ]

@@ -195,7 +195,8 @@ def _paired_seeds(a: Side, b: Side) -> dict[Place, list[int]]:
     found = {}
     for place, one in a.scores.items():
         other = b.scores.get(place, {})
-        seeds = [s for s in one if s in other and s in a.values[place] and s in b.values[place]]
+        measured = a.values.get(place, {}).keys() & b.values.get(place, {}).keys()
+        seeds = [seed for seed in one if seed in other and seed in measured]
         alike = (np.array_equal(np.isnan(one[s]), np.isnan(other[s])) for s in seeds)
         if seeds and all(alike):
             found[place] = seeds
