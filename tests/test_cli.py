@@ -151,7 +151,7 @@ def test_an_out_folder_that_cannot_be_written(command: Command) -> None:
         ([], ["no run below results", "vinet-bench run all"]),
         (["missing"], ["missing holds no run", "records.sqlite"]),
         (["."], [". holds no run"]),
-        ([".", "--format", "pdf"], ["format 'pdf'", "csv, md, tex"]),
+        ([".", "--format", "pdf"], ["format 'pdf'", "csv, figures, html, md, tex"]),
         ([".", "--format", "texx"], ["format 'texx'", "did you mean 'tex'?"]),
         (["a?b#c"], ["a?b#c holds no run"]),
         ([":bug: [red]x"], [":bug: [red]x holds no run"]),

@@ -14,7 +14,7 @@ from scipy import stats
 
 from vinet_bench.errors import UserError
 from vinet_bench.records import Cell, Record, key_of
-from vinet_bench.report import Table, newest_run, tables, write_report
+from vinet_bench.report import Sheet, Table, newest_run, tables, write_report
 from vinet_bench.report.tables import rounded
 from vinet_bench.store import Store, read_run
 
@@ -104,7 +104,7 @@ def a_run(folder: Path, filled: list[Any], **plan: Any) -> Path:
     return folder
 
 
-def cells(table: Table, name: str) -> dict[str, str]:
+def cells(table: Sheet, name: str) -> dict[str, str]:
     row = next(row for row in table.rows if row.name == name)
     return dict(zip([c.key for c in table.columns], row.cells, strict=True))
 
@@ -114,7 +114,7 @@ def the_tables(folder: Path, filled: list[Any], **plan: Any) -> tuple[Table, Tab
     return made["table1"], made["table2"]
 
 
-def noted(table: Table, start: str) -> str:
+def noted(table: Sheet, start: str) -> str:
     return next(note for note in table.notes if note.startswith(start))
 
 
@@ -255,7 +255,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     first = write_report(a_run(tmp_path / "a", EVERYTHING))
     again = write_report(a_run(tmp_path / "b", EVERYTHING[::-1]), tmp_path / "elsewhere")
     assert [p.name for p in first] == [p.name for p in again]
-    assert len(first) == 6
+    assert len(first) == 11  # six texts, the page, two figures as PNG and PDF
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in again]
     assert not list(tmp_path.rglob("*.part-*"))
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.table import Table as Grid
 
 from vinet_bench import __version__, cli_data
-from vinet_bench.cli_audit import audit, print_findings
+from vinet_bench.cli_audit import audit
 from vinet_bench.cli_check import check
 from vinet_bench.cli_figures import figure
+from vinet_bench.cli_report import print_tables, report
 from vinet_bench.consoles import BAD_INPUT, FAILED_CELLS, INTERRUPTED, err_console, out_console
 from vinet_bench.errors import UserError
 
@@ -200,7 +200,7 @@ def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
         raise typer.Exit(INTERRUPTED) from None
     for reason in outcome.failed:
         err_console.print(f"failed: {reason}", style="red")
-    _print_tables(outcome.folder)
+    print_tables(outcome.folder)
     done = f"{outcome.made} cells made, {outcome.found} found in {outcome.folder}"
     written = write_report(outcome.folder, formats=(*TEXTS, "html"))
     files = ", ".join(path.name for path in written)
@@ -209,50 +209,7 @@ def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
         raise typer.Exit(FAILED_CELLS)
 
 
-def _print_tables(folder: Path) -> None:
-    from vinet_bench.report import tables
-    from vinet_bench.store import read_run
-
-    for table in tables(read_run(folder)).values():
-        grid = Grid(
-            title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-        )
-        grid.add_column(table.first, no_wrap=True)
-        for column in table.columns:
-            grid.add_column(column.heading, justify="right", overflow="fold")
-        for _, rows in table.blocks():
-            for row in rows:
-                grid.add_row(row.title, *row.cells)
-            grid.add_section()
-        out_console.print(grid)
-        for warning in table.warnings:
-            out_console.print(f"WARNING {warning}", style="red", soft_wrap=True)
-        if table.audit:
-            said = [found for found in table.audit if found.verdict != "fine"]
-            fine = len(table.audit) - len(said)
-            print_findings(f"Audit: {fine} of {len(table.audit)} points are fine", said)
-
-
-@app.command()
-def report(
-    run: Annotated[
-        Path | None, typer.Argument(help="A run's folder (default: the newest).")
-    ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", help="Comma-separated: tex, csv, md, html, figures.")
-    ] = "tex,csv,md,html,figures",
-    out: Annotated[Path | None, typer.Option(help="Where to write (default: the run).")] = None,
-) -> None:
-    """Write a run's tables (LaTeX, CSV, Markdown), its page report.html, and its figures (PNG,
-    PDF) from its records."""
-    from vinet_bench.report import newest_run, write_report
-
-    folder = run or newest_run()
-    chosen = [f.strip() for f in formats.split(",")]
-    for path in write_report(folder, out, chosen):
-        out_console.print(str(path), soft_wrap=True)
-
-
+app.command()(report)
 app.command()(figure)
 app.command()(audit)
 app.command()(check)

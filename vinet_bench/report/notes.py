@@ -1,7 +1,7 @@
 """What must be read with a table: one plain sentence a note."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,7 @@ class Context:
     @property
     def seeds(self) -> list[int]:
         """The table's own; a run's folder may hold others with more."""
-        every = self.plan.get("seeds", [])
-        return list(self.plan.get("protocol_seeds", {}).get(self.layout.protocol, every))
+        return planned_seeds(self.plan, self.layout)
 
     def shares(self, figure: Figure, above: float, but: str = "") -> str:
         """'CAM 97.00 %, LRP 81.25 %': the rows (but one) whose figure lies above a bound."""
@@ -44,13 +43,22 @@ class Context:
         return ", ".join(f"{t} {100 * m:.2f} %" for t, m in means if m is not None and m > above)
 
 
+def planned_seeds(plan: Mapping[str, Any], layout: Layout) -> list[int]:
+    """The seeds that a table ought to have."""
+    return list(plan.get("protocol_seeds", {}).get(layout.protocol, plan.get("seeds", [])))
+
+
 def reasons(figures: Figures, rows: Iterable[PlanRow]) -> dict[str, int]:
     """Every reason of a failure with its number, counted in the order of the rows."""
     found = dict.fromkeys(f.reason for row in rows for f in figures.failures(row))
     return {reason: number for number, reason in enumerate(found, 1)}
 
 
-def _seeds(seeds: Iterable[int]) -> str:
+def named_seeds(seeds: Iterable[int]) -> str:
+    """
+    >>> named_seeds([1, 0])
+    'seeds 0, 1'
+    """
     found = sorted(set(seeds))
     return f"seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
 
@@ -65,10 +73,10 @@ def _failed_row(context: Context, row: PlanRow, failed: list[Failure]) -> str:
         if any(f in failed for f in context.figures.failures(row, figure))
     )
     rest = "; the mean is of the other seeds" if there else ""
-    return f"{row['title']} ({where}; {_seeds(lost)}{rest})"
+    return f"{row['title']} ({where}; {named_seeds(lost)}{rest})"
 
 
-def _cut(reason: str, longest: int = 300) -> str:
+def cut(reason: str, longest: int = 300) -> str:
     """A long reason stands whole in the CSV file."""
     return reason if len(reason) <= longest else f"{reason[:longest]}…"
 
@@ -81,7 +89,7 @@ def _failures(context: Context) -> list[str]:
             failed = [f for f in context.figures.failures(row) if f.reason == reason]
             if failed:
                 named.append(_failed_row(context, row, failed))
-        notes.append(f"({number}) Failed: {', '.join(named)}: {_cut(reason)}")
+        notes.append(f"({number}) Failed: {', '.join(named)}: {cut(reason)}")
     return notes
 
 
@@ -130,7 +138,7 @@ def _missing(context: Context) -> list[str]:
         gaps = {} if row["name"] == "majority" else _gaps(context, row)
         for lost, headings in gaps.items():
             named = ", ".join(h for h in headings if h) or "figures of the CSV file"
-            alike.setdefault((_seeds(lost), named), []).append(row["title"])
+            alike.setdefault((named_seeds(lost), named), []).append(row["title"])
     return notes + [
         f"{', '.join(titles)}: {seeds} missing ({named});"
         " the figure is of the seeds that are there."
@@ -174,7 +182,7 @@ def _seeds_and_intervals(context: Context) -> list[str]:
     count = len(context.seeds)
     if count == 0:
         return []
-    named = _seeds(context.seeds).capitalize()
+    named = named_seeds(context.seeds).capitalize()
     unit = "patients" if context.data.get("patients_known", True) else "slices"
     shown = [f for f in context.layout.figures if f.interval]
     if any(context.uncertainty.interval(row, f) for row in context.rows for f in shown):
@@ -358,12 +366,12 @@ def all_notes(context: Context) -> list[str]:
     return [note for make in made for note in make(context)]
 
 
-def all_warnings(context: Context) -> list[str]:
-    """What makes the figures untrustworthy; printed in red."""
+def all_warnings(data: Mapping[str, Any]) -> list[str]:
+    """What makes figures of a plan's data untrustworthy; printed in red."""
     warnings = []
-    if not context.data.get("patients_known", True):
+    if not data.get("patients_known", True):
         warnings.append("patients unknown: slices of one patient may stand on both sides")
-    if context.data.get("split_by") == "slice":
+    if data.get("split_by") == "slice":
         warnings.append(
             "split by slice: slices of one patient stand on both sides, so accuracy is inflated"
         )

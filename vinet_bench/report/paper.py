@@ -4,6 +4,7 @@ SOURCE = "Gu et al., IEEE Trans. Multimedia 2020, doi 10.1109/TMM.2020.2971170"
 TITLE = "The paper's values (LUNA16, not comparable row by row)"
 
 _KEPT = ("Reserved %", "Accuracy %")
+ABSENT = "–"
 TABLE_I = (
     ("Original", "100.00", "82.57"),
     ("VINet", "2.37", "82.15"),
@@ -20,7 +21,7 @@ TABLE_II = (
 )
 # With the classifier SEResNet-50, and with the importance network DeepLabv3+.
 TABLE_III = (
-    ("None", "83.43", "–"),
+    ("None", "83.43", ABSENT),
     ("DeepLabv3+", "81.37", "2.95"),
     ("GridNet", "80.75", "3.46"),
     ("U-Net", "80.63", "3.85"),

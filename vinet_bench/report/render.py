@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -11,9 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vinet_bench.report import paper
+from vinet_bench.report.comparison import Comparison
+from vinet_bench.report.difference import Difference, Measured
 from vinet_bench.report.figures import PlanRow, estimate
 from vinet_bench.report.layout import Figure, Layout
-from vinet_bench.report.table import Table
+from vinet_bench.report.table import Sheet, Table
 from vinet_bench.report.uncertainty import Uncertainty
 
 _TEX = {
@@ -80,7 +82,7 @@ def _environment(ending: str) -> Environment:
     )
 
 
-def _heads(table: Table) -> list[list[str]]:
+def _heads(table: Sheet) -> list[list[str]]:
     """The headings on two lines, so that columns are no wider than their figures."""
     pairs = [_halves(column.heading) for column in table.columns]
     lines = [["", *(top for top, _ in pairs)], [table.first, *(low for _, low in pairs)]]
@@ -99,7 +101,7 @@ def _halves(heading: str) -> tuple[str, str]:
     return top, low
 
 
-def to_tex(table: Table) -> str:
+def to_tex(table: Sheet) -> str:
     """A table environment with booktabs, to be read by \\input."""
     template = _environment("tex").get_template("table.tex")
     return template.render(table=table, heads=_heads(table))
@@ -120,7 +122,7 @@ def _grid(lines: Sequence[Sequence[str]]) -> list[list[str]]:
     return [padded[0], rule, *padded[1:]]
 
 
-def to_markdown(table: Table) -> str:
+def to_markdown(table: Sheet) -> str:
     """The table, its notes, and the paper's own figures in a table of their own."""
     lines: list[list[str]] = [[table.first, *(column.heading for column in table.columns)]]
     for _, rows in table.blocks():
@@ -175,9 +177,35 @@ def to_csv(table: Table) -> str:
     of the difference."""
     layout, uncertainty = table.layout, table.uncertainty
     keys = [column for figure in layout.figures for column in _columns(figure)]
-    text = io.StringIO()
     columns = ["method", "kind", "seeds", "pictures", *keys, "error"]
+    return _csv(columns, (_line(layout, uncertainty, row) for row in uncertainty.rows))
+
+
+def _csv(columns: Sequence[str], lines: Iterable[Mapping[str, str]]) -> str:
+    text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_line(layout, uncertainty, row) for row in uncertainty.rows)
+    writer.writerows(lines)
     return text.getvalue()
+
+
+_SIDES = (("a", "a_low", "a_high"), ("b", "b_low", "b_high"), ("difference", "low", "high"))
+
+
+def differences_to_csv(comparison: Comparison) -> str:
+    """One line a row and figure, shares (not percent), means over seeds with the ends of their 95 %
+    intervals. paired: yes if the interval is of scores subtracted picture by picture."""
+    columns = ["table", "method", "figure", *(name for side in _SIDES for name in side), "paired"]
+    found = comparison.differences
+    return _csv(columns, (_difference_line(comparison.layout.name, d) for d in found))
+
+
+def _difference_line(table: str, difference: Difference) -> dict[str, str]:
+    name, figure = difference.place
+    line = {"table": table, "method": name, "figure": figure}
+    measured: tuple[Measured | None, ...] = (difference.a, difference.b, difference.apart)
+    for columns, found in zip(_SIDES, measured, strict=True):
+        ends = found.interval if found and found.interval else (None, None)
+        values = (found.mean if found else None, *ends)
+        line |= dict(zip(columns, map(_number, values), strict=True))
+    return line | {"paired": ("yes" if difference.paired else "no") if difference.apart else ""}

@@ -32,11 +32,16 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table as it is printed, unescaped text throughout, with what its figures are made of."""
+class Sheet:
+    """What is printed of a table, unescaped text throughout.
 
-    layout: Layout
-    uncertainty: Uncertainty
+    label: its own in LaTeX. first: the heading over the rows.
+    """
+
+    name: str
+    title: str
+    label: str
+    first: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -44,20 +49,15 @@ class Table:
     warnings: list[str] = field(default_factory=list)
     audit: list[Finding] = field(default_factory=list)
 
-    @property
-    def name(self) -> str:
-        return self.layout.name
-
-    @property
-    def title(self) -> str:
-        return self.layout.title
-
-    @property
-    def first(self) -> str:
-        """The heading over the rows."""
-        return self.layout.first
-
     def blocks(self) -> list[tuple[str, list[Row]]]:
         """The rows between two rules, with the block's heading."""
         found = groupby(self.rows, lambda r: r.block or _BLOCKS.get(r.kind, "Controls and oracle"))
         return [(heading, list(rows)) for heading, rows in found]
+
+
+@dataclass(frozen=True)
+class Table(Sheet):
+    """A run's table, with what its figures are made of."""
+
+    layout: Layout = field(kw_only=True)
+    uncertainty: Uncertainty = field(kw_only=True)

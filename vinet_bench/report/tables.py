@@ -11,7 +11,7 @@ from vinet_bench.report.layout import DESTRUCTION, Figure, Layout, layouts_of
 from vinet_bench.report.notes import Context, all_notes, all_warnings, reasons
 from vinet_bench.report.rows import NETWORKS, rows_of
 from vinet_bench.report.table import ABSENT, Column, Row, Table
-from vinet_bench.report.uncertainty import Uncertainty
+from vinet_bench.report.uncertainty import Interval, Uncertainty
 from vinet_bench.store import Run, read_run
 
 INTERVAL_DIGITS = 1  # of a percentage: its ends are never surer than that
@@ -28,6 +28,13 @@ def rounded(value: float, digits: int) -> str:
     return str(exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN) + 0)
 
 
+def bracketed(figure: Figure, interval: Interval) -> str:
+    """The ends of a figure's interval, as every table has them."""
+    digits, scale = (INTERVAL_DIGITS, 100) if figure.percent else (figure.digits, 1)
+    low, high = (rounded(scale * end, digits) for end in interval)
+    return f"[{low}, {high}]"
+
+
 def _cell(context: Context, row: PlanRow, figure: Figure) -> str:
     figures = context.figures
     values = list(figures.values(row, figure).values())
@@ -38,9 +45,7 @@ def _cell(context: Context, row: PlanRow, figure: Figure) -> str:
     mean = rounded(scale * found.mean, figure.digits)
     interval = context.uncertainty.interval(row, figure) if figure.interval else None
     if interval is not None:
-        digits = INTERVAL_DIGITS if figure.percent else figure.digits
-        ends = ", ".join(rounded(scale * end, digits) for end in interval)
-        return f"{mean} [{ends}]{context.uncertainty.marks(row, figure)}"
+        return f"{mean} {bracketed(figure, interval)}{context.uncertainty.marks(row, figure)}"
     if found.half is None or (row["kind"] == "reference" and len(set(values)) == 1):
         return mean  # the same for every seed by definition, not by luck: no interval
     return f"{mean} ± {rounded(scale * found.half, figure.digits)}"
@@ -75,8 +80,10 @@ def _table(layout: Layout, run: Run, figures: Figures, findings: Sequence[Findin
     context = Context(run.plan, rows, layout, figures, reasons(figures, rows), uncertainty)
     cells = {row["name"]: tuple(_cell(context, row, f) for f in shown) for row in rows}
     return Table(
-        layout,
-        uncertainty,
+        layout.name,
+        layout.title,
+        layout.protocol,
+        layout.first,
         _caption(layout, context),
         tuple(Column(f.key, f.heading, f.digits) for f in shown),
         tuple(
@@ -84,8 +91,10 @@ def _table(layout: Layout, run: Run, figures: Figures, findings: Sequence[Findin
             for r in rows
         ),
         all_notes(context),
-        all_warnings(context),
+        all_warnings(context.data),
         [f for f in findings if f.protocol in ("", layout.protocol)],
+        layout=layout,
+        uncertainty=uncertainty,
     )
 
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ Scores = NDArray[np.float64]
 Interval = tuple[float, float]
 LEVEL = 0.05
 FROM_VINET, FROM_BEST = "†", "‡"
-_Place = tuple[str, str]  # a row's name and a figure's key
+Place = tuple[str, str]  # a row's name and a figure's key
 
 
 @dataclass(frozen=True)
@@ -61,27 +62,12 @@ class Uncertainty:
         return test_patients(facts) if facts else None
 
     @cached_property
-    def _scores(self) -> dict[_Place, dict[int, Scores]]:
-        """Every figure's scores by seed, where they fit the test part."""
-        if self._patients is None:
-            return {}
-        found = {}
-        for row in self.rows:
-            for figure in self.layout.figures:
-                seeds = self.figures.scores(row, figure)
-                fitting = {s: a for s, a in seeds.items() if a.shape == self._patients.shape}
-                if fitting:
-                    found[row["name"], figure.key] = fitting
-        return found
+    def _scores(self) -> dict[Place, dict[int, Scores]]:
+        return scores_of(self.figures, self.layout.figures, self.rows, self._patients)
 
     @cached_property
-    def _intervals(self) -> dict[_Place, Interval]:
-        found: dict[_Place, Interval] = {}
-        for places, stack in _alike(self._scores.items()):
-            made = clustered_intervals(stack, self._known_patients)
-            ends = zip(made.low.tolist(), made.high.tolist(), strict=True)
-            found |= dict(zip(places, ends, strict=True))
-        return found
+    def _intervals(self) -> dict[Place, Interval]:
+        return intervals_of(self._scores, self._patients)
 
     @property
     def _known_patients(self) -> NDArray[np.int64]:
@@ -122,7 +108,7 @@ class Uncertainty:
         return self._tested(base, differences)
 
     def _tested(
-        self, base: PlanRow, differences: dict[_Place, dict[int, Scores]]
+        self, base: PlanRow, differences: dict[Place, dict[int, Scores]]
     ) -> Comparison | None:
         p: dict[str, float] = {}
         smallest: list[float] = []
@@ -136,11 +122,43 @@ class Uncertainty:
         return Comparison(base, adjusted, float(np.nanmedian(smallest)))
 
 
+def scores_of(
+    figures: Figures,
+    wanted: Iterable[Figure],
+    rows: Iterable[PlanRow],
+    patients: NDArray[np.int64] | None,
+) -> dict[Place, dict[int, Scores]]:
+    """The scores behind the wanted figures by seed, where they fit the test part's patients."""
+    if patients is None:
+        return {}
+    found = {}
+    for row, figure in product(rows, wanted):
+        seeds = figures.scores(row, figure)
+        fitting = {seed: own for seed, own in seeds.items() if own.shape == patients.shape}
+        if fitting:
+            found[row["name"], figure.key] = fitting
+    return found
+
+
+def intervals_of(
+    scores: Mapping[Place, dict[int, Scores]], patients: NDArray[np.int64] | None
+) -> dict[Place, Interval]:
+    """The 95 % intervals of the means of scores; one patient alone has none."""
+    found: dict[Place, Interval] = {}
+    if patients is None:
+        return found
+    for places, stack in _alike(scores.items()):
+        made = clustered_intervals(stack, patients)
+        ends = zip(made.low.tolist(), made.high.tolist(), strict=True)
+        found |= {p: e for p, e in zip(places, ends, strict=True) if not np.isnan(e).any()}
+    return found
+
+
 def _alike(
-    scores: Iterable[tuple[_Place, dict[int, Scores]]],
-) -> Iterable[tuple[list[_Place], Scores]]:
+    scores: Iterable[tuple[Place, dict[int, Scores]]],
+) -> Iterable[tuple[list[Place], Scores]]:
     """Scores of as many seeds in one array, (M, S, N): one computation serves them all."""
-    groups: dict[int, list[tuple[_Place, Scores]]] = defaultdict(list)
+    groups: dict[int, list[tuple[Place, Scores]]] = defaultdict(list)
     for place, seeds in scores:
         groups[len(seeds)].append((place, np.stack(list(seeds.values()))))
     for group in groups.values():

@@ -1,15 +1,16 @@
-"""Writes a run's tables, and finds the newest run."""
+"""Writes a run's tables, or what two have in common, and finds the newest run."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vinet_bench.errors import UserError, unknown_name
+from vinet_bench.report.comparison import Comparison, compare
 from vinet_bench.report.curves import curves
 from vinet_bench.report.draw import curves_figure, save
 from vinet_bench.report.draw_rows import rows_figure
 from vinet_bench.report.page import NAME, to_html
-from vinet_bench.report.render import to_csv, to_markdown, to_tex
+from vinet_bench.report.render import differences_to_csv, to_csv, to_markdown, to_tex
 from vinet_bench.report.table import Table
 from vinet_bench.report.tables import tables
 from vinet_bench.store import DATABASE, Run, read_run
@@ -17,12 +18,18 @@ from vinet_bench.store import DATABASE, Run, read_run
 TEXTS = ("tex", "csv", "md")
 FORMATS = (*TEXTS, "html", "figures")
 FIRST_RUN = "vinet-bench run all"
+_PRINTERS = {"tex": to_tex, "md": to_markdown}
 
 
 def _text(table: Table, ending: str) -> str:
+    return to_csv(table) if ending == "csv" else _PRINTERS[ending](table)
+
+
+def _compared_text(comparison: Comparison, ending: str) -> str:
     if ending == "csv":
-        return to_csv(table)
-    return to_tex(table) if ending == "tex" else to_markdown(table)
+        return differences_to_csv(comparison)
+    texts = [_PRINTERS[ending](sheet).strip() for sheet in comparison.sheets]
+    return "\n\n".join(texts) + "\n"
 
 
 def _write(path: Path, text: str) -> None:
@@ -56,22 +63,47 @@ def write_report(
     Raises UserError for an unknown format, a run without records, or a folder that cannot be
     written.
     """
-    for ending in formats:
-        if ending not in FORMATS:
-            raise unknown_name("format", ending, FORMATS)
+    _check(formats)
     run = read_run(run_folder)
     made = tables(run)
     if not made:
         raise UserError(f"{run_folder} has no records for a table yet: run it to its end first")
-    endings = [ending for ending in formats if ending in TEXTS]
-    texts = {f"{t.name}.{ending}": _text(t, ending) for t in made.values() for ending in endings}
+    texts = {f"{t.name}.{e}": _text(t, e) for t in made.values() for e in _texts(formats)}
     if "html" in formats:
         texts[NAME] = to_html(run, made)
     folder = run_folder if out is None else out
+    written = _write_all(folder, texts)
+    return [*written, *(_figures(run, made, folder) if "figures" in formats else [])]
+
+
+def write_comparison(
+    a: Path, b: Path | None, out: Path | None = None, formats: Sequence[str] = TEXTS
+) -> tuple[list[Comparison], list[Path]]:
+    """What two runs have in common, or a run and the paper (b: None), and the files with it: each
+    table as text in each format, into `out` (the first run's folder if None).
+
+    Raises UserError as `compare` and `write_report` do.
+    """
+    _check(formats)
+    made = compare(a, b)
+    texts = {f"{c.name}.{e}": _compared_text(c, e) for c in made for e in _texts(formats)}
+    return made, _write_all(a if out is None else out, texts)
+
+
+def _check(formats: Sequence[str]) -> None:
+    for ending in formats:
+        if ending not in FORMATS:
+            raise unknown_name("format", ending, FORMATS)
+
+
+def _texts(formats: Sequence[str]) -> list[str]:
+    return [ending for ending in formats if ending in TEXTS]
+
+
+def _write_all(folder: Path, texts: Mapping[str, str]) -> list[Path]:
     for name, text in texts.items():
         _write(folder / name, text)
-    figures = _figures(run, made, folder) if "figures" in formats else []
-    return [*(folder / name for name in texts), *figures]
+    return [folder / name for name in texts]
 
 
 def _figures(run: Run, made: Mapping[str, Table], folder: Path) -> list[Path]:
