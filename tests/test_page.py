@@ -183,12 +183,6 @@ def test_a_whole_run_is_not_called_partial(page_file: Path) -> None:
     assert "<strong>Partial.</strong>" not in page_file.read_text("utf-8")
 
 
-def test_a_large_run_is_below_15_megabytes(tmp_path: Path) -> None:
-    folder = a_big_run(tmp_path, [f"Method {i}" for i in range(20)], seeds=10)
-    write_report(folder, formats=["html"])
-    assert (folder / "report.html").stat().st_size < 15e6
-
-
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
 def test_the_same_names_compile_in_latex(page_file: Path) -> None:
     folder = page_file.parent

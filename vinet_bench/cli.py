@@ -16,6 +16,7 @@ from vinet_bench.cli_audit import audit
 from vinet_bench.cli_check import check
 from vinet_bench.cli_figures import figure
 from vinet_bench.cli_report import print_tables, report
+from vinet_bench.cli_status import status
 from vinet_bench.consoles import BAD_INPUT, FAILED_CELLS, INTERRUPTED, err_console, out_console
 from vinet_bench.errors import UserError
 
@@ -213,6 +214,7 @@ app.command()(report)
 app.command()(figure)
 app.command()(audit)
 app.command()(check)
+app.command()(status)
 
 
 @app.command("list")

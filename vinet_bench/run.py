@@ -232,6 +232,7 @@ def _widened(plan: Plan, earlier: dict[str, Any] | None) -> Plan:
 
 def _carry_out(chosen: Sequence[EvalProtocol], shop: Workshop, plan_id: str) -> Outcome:
     cells = [(p, cell) for p in chosen for cell in p.cells(shop.plan)]
+    shop.store.want(plan_id, {cell: shop.cell_key(cell) for _, cell in cells})
     made, found, failed = 0, 0, []
     with shop.progress.step("cells", len(cells)) as advance:
         for how, cell in cells:
@@ -240,8 +241,9 @@ def _carry_out(chosen: Sequence[EvalProtocol], shop: Workshop, plan_id: str) -> 
                 shop.store.adopt(plan_id, key)
                 found += 1
             else:
-                records = _attempt(how, cell, shop)
-                shop.store.add(plan_id, key, cell, records)
+                with shop.store.working(key):
+                    records = _attempt(how, cell, shop)
+                    shop.store.add(plan_id, key, cell, records)
                 made += 1
                 failed += [f"{cell.title}: {r.error}" for r in records if r.error]
             advance()

@@ -5,12 +5,14 @@ Every write is a transaction or a rename, so a killed run leaves whole cells or 
 
 import json
 import os
+import platform
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ from vinet_bench.errors import UserError
 from vinet_bench.records import Cell, Record
 
 DATABASE = "records.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had neither `wanted` nor `running`
 _TABLES = """
 CREATE TABLE IF NOT EXISTS plans (id TEXT PRIMARY KEY, plan TEXT NOT NULL, used REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, cell TEXT NOT NULL);
@@ -30,6 +32,10 @@ CREATE TABLE IF NOT EXISTS records (key TEXT NOT NULL REFERENCES cells(key), met
     error TEXT NOT NULL, PRIMARY KEY (key, metric));
 CREATE TABLE IF NOT EXISTS plan_cells (plan TEXT NOT NULL REFERENCES plans(id),
     key TEXT NOT NULL REFERENCES cells(key), PRIMARY KEY (plan, key));
+CREATE TABLE IF NOT EXISTS wanted (plan TEXT NOT NULL REFERENCES plans(id), cell TEXT NOT NULL,
+    key TEXT NOT NULL, PRIMARY KEY (plan, cell));
+CREATE TABLE IF NOT EXISTS running (key TEXT PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL,
+    since REAL NOT NULL);
 """
 
 
@@ -95,19 +101,14 @@ class Store:
             (folder / "artefacts").mkdir(parents=True, exist_ok=True)
             self._sweep()
             self._db = sqlite3.connect(folder / DATABASE, timeout=60)
-            self._check_version()
+            _check_version(folder, self._db)
             self._db.executescript(_TABLES)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except (OSError, sqlite3.Error) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(
                 f"cannot write the run's folder {folder}: {reason}; choose another with --out"
             ) from None
-
-    def _check_version(self) -> None:
-        (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found > SCHEMA_VERSION:
-            raise UserError(f"{self.folder} was written by a newer vinet-bench: update this one")
-        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _sweep(self) -> None:
         """Removes what processes that no longer live left half-written."""
@@ -136,6 +137,26 @@ class Store:
         found = self._db.execute(sql, (plan_id,)).fetchone()
         return None if found is None else dict(json.loads(found[0]))
 
+    def want(self, plan_id: str, cells: Mapping[Cell, str]) -> None:
+        """Notes the cells that a plan is about to make, with their keys; a cell whose key changed
+        (another version, another device) replaces the earlier one."""
+        rows = [(plan_id, _text(cell), key) for cell, key in cells.items()]
+        with self._db:
+            self._db.executemany("INSERT OR REPLACE INTO wanted VALUES (?, ?, ?)", rows)
+
+    @contextmanager
+    def working(self, key: str) -> Iterator[None]:
+        """Notes that this process makes a cell; a process that dies leaves the note behind."""
+        with self._db:
+            self._db.execute("DELETE FROM running WHERE pid = ? AND host = ?", _process())
+            row = (key, *_process(), time.time())
+            self._db.execute("INSERT OR REPLACE INTO running VALUES (?, ?, ?, ?)", row)
+        try:
+            yield
+        finally:
+            with self._db:
+                self._db.execute("DELETE FROM running WHERE key = ?", (key,))
+
     def has(self, key: str) -> bool:
         """True if the cell is finished; a failed cell is not, and is tried again."""
         rows = self._db.execute("SELECT error FROM records WHERE key = ?", (key,)).fetchall()
@@ -145,10 +166,7 @@ class Store:
         """Writes a finished cell, whole, and takes it into the plan."""
         rows = [(key, r.metric, r.value, r.n, r.seconds, r.version, r.error) for r in records]
         with self._db:
-            self._db.execute(
-                "INSERT OR IGNORE INTO cells VALUES (?, ?)",
-                (key, json.dumps(asdict(cell), sort_keys=True)),
-            )
+            self._db.execute("INSERT OR IGNORE INTO cells VALUES (?, ?)", (key, _text(cell)))
             self._db.execute("DELETE FROM records WHERE key = ?", (key,))
             self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             self._db.execute("INSERT OR IGNORE INTO plan_cells VALUES (?, ?)", (plan_id, key))
@@ -187,6 +205,27 @@ def _replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def _check_version(folder: Path, db: sqlite3.Connection) -> int:
+    """The store's. Raises UserError if it is newer than this program's."""
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > SCHEMA_VERSION:
+        raise UserError(f"{folder} was written by a newer vinet-bench: update this one")
+    return found
+
+
+def _text(cell: Cell) -> str:
+    return json.dumps(asdict(cell), sort_keys=True)
+
+
+def _cell(text: str) -> Cell:
+    known = {f.name for f in fields(Cell)}
+    return Cell(**{k: v for k, v in json.loads(text).items() if k in known})
+
+
+def _process() -> tuple[int, str]:
+    return os.getpid(), platform.node()
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -202,6 +241,12 @@ def read_run(folder: Path) -> Run:
 
     Raises UserError if the folder holds no run.
     """
+    with _reading(folder) as db:
+        return _newest(folder, db)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / DATABASE
     if not path.is_file():
         raise UserError(f"{folder} holds no run (no {DATABASE}): give the folder of --out")
@@ -209,7 +254,8 @@ def read_run(folder: Path) -> Run:
         # as_uri escapes what would end the path (? and #), and open another file for writing.
         uri = f"{path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as db:
-            return _newest(folder, db)
+            _check_version(folder, db)
+            yield db
     except sqlite3.Error as error:
         raise UserError(
             f"{path} does not read as a store ({error}): if its run was killed, run the same"
@@ -217,19 +263,80 @@ def read_run(folder: Path) -> Run:
         ) from None
 
 
-def _newest(folder: Path, db: sqlite3.Connection) -> Run:
+def _newest_plan(folder: Path, db: sqlite3.Connection) -> tuple[str, str]:
     found = db.execute("SELECT id, plan FROM plans ORDER BY used DESC LIMIT 1").fetchone()
     if found is None:
         raise UserError(f"{folder} holds a run without a plan: run it again")
+    plan_id, plan = found
+    return plan_id, plan
+
+
+def _newest(folder: Path, db: sqlite3.Connection) -> Run:
+    found = _newest_plan(folder, db)
     rows = db.execute(
         "SELECT key, cell, metric, value, n, seconds, version, error FROM plan_cells"
         " JOIN cells USING (key) JOIN records USING (key) WHERE plan = ? ORDER BY cell, metric",
         (found[0],),
     )
-    known = {f.name for f in fields(Cell)}
     records, keys = [], {}
     for key, text, *rest in rows:
-        cell = Cell(**{k: v for k, v in json.loads(text).items() if k in known})
+        cell = _cell(text)
         records.append(Record(cell, *rest))
         keys[cell] = key
     return Run(folder, json.loads(found[1]), tuple(records), keys)
+
+
+@dataclass(frozen=True)
+class CellState:
+    """How far a cell is: 'done', 'failed', 'running' (in a process that lives, or on another host)
+    or 'waiting'. seconds: that it took, or has run for."""
+
+    cell: Cell
+    state: Literal["done", "failed", "running", "waiting"]
+    seconds: float = 0.0
+    reason: str = ""
+    host: str = ""
+
+
+_STATES = """
+SELECT every.cell, made.seconds, made.error, running.pid, running.host, running.since
+FROM (SELECT cell, key FROM wanted WHERE plan = :plan UNION
+      SELECT cell, key FROM plan_cells JOIN cells USING (key) WHERE plan = :plan) AS every
+LEFT JOIN (SELECT key, MAX(seconds) AS seconds, MAX(error) AS error FROM records GROUP BY key)
+      AS made USING (key)
+LEFT JOIN running USING (key) ORDER BY every.cell
+"""
+
+
+def read_states(folder: Path) -> tuple[list[CellState], bool]:
+    """Every cell of the newest plan, and whether those that wait are known; never writes.
+
+    Raises UserError if the folder holds no run. A run of an older version did not note what waits.
+    """
+    with _reading(folder) as db:
+        plan_id, _ = _newest_plan(folder, db)
+        if _check_version(folder, db) < 2:
+            return [_made(record) for record in _by_cell(_newest(folder, db).records)], False
+        found = [_state(*row) for row in db.execute(_STATES, {"plan": plan_id})]
+        wanted = db.execute("SELECT 1 FROM wanted WHERE plan = ? LIMIT 1", (plan_id,)).fetchone()
+        return found, wanted is not None
+
+
+def _by_cell(records: Iterable[Record]) -> list[Record]:
+    return list({record.cell: record for record in records}.values())
+
+
+def _made(record: Record) -> CellState:
+    state: Literal["failed", "done"] = "failed" if record.error else "done"
+    return CellState(record.cell, state, record.seconds, record.error)
+
+
+def _state(
+    text: str, seconds: float | None, error: str, pid: int | None, host: str, since: float
+) -> CellState:
+    cell, here = _cell(text), host == platform.node()
+    if pid is not None and (not here or _alive(pid)):
+        return CellState(cell, "running", time.time() - since, host="" if here else host)
+    if seconds is None:
+        return CellState(cell, "waiting")
+    return CellState(cell, "failed" if error else "done", seconds, error)
