@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vinet_bench import store as store_module
-from vinet_bench.errors import UserError
+from vinet_bench.errors import StoreError, UserError
 from vinet_bench.records import Cell, Record
 from vinet_bench.store import DATABASE, SCHEMA_VERSION, Store, artefact_path, read_run
 
@@ -81,13 +83,13 @@ def test_a_crash_in_the_middle_of_save_leaves_the_old_artefact(
     store.save("maps", "key", {"maps": np.ones(100, dtype=np.float32)})
     before = artefact_path(store.folder, "maps", "key").read_bytes()
 
-    def half(arrays: dict[str, Any], path: Path) -> None:
+    def half(arrays: dict[str, Any], path: Path, told: dict[str, str]) -> None:
         Path(path).write_bytes(before[:50])
         raise OSError("No space left on device")
 
     monkeypatch.setattr(store_module, "save_file", half)
     for key in ("key", "other"):
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(StoreError, match="No space left on device; what is done is kept"):
             store.save("maps", key, {"maps": np.zeros(100, dtype=np.float32)})
     assert artefact_path(store.folder, "maps", "key").read_bytes() == before
     assert store.load("maps", "other") is None
@@ -99,7 +101,7 @@ def test_a_reader_never_sees_a_half_written_artefact(
 ) -> None:
     seen = []
 
-    def watched(arrays: dict[str, Any], path: Path) -> None:
+    def watched(arrays: dict[str, Any], path: Path, told: dict[str, str]) -> None:
         Path(path).write_bytes(b"half")
         seen.append(store.load("maps", "key"))
 
@@ -301,3 +303,56 @@ def test_a_folder_of_any_name_is_read_and_nothing_written_beside_it(
     made.close()
     assert len(read_run(Path(name)).records) == 1
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@given(place=st.integers(0, 10_000), bit=st.integers(0, 7))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_flipped_bit_is_never_read_as_something_else(
+    store: Store, caplog: pytest.LogCaptureFixture, place: int, bit: int
+) -> None:
+    arrays = {"maps": np.arange(12, dtype=np.float32).reshape(3, 4), "n": np.array([7])}
+    store.save("maps", "key", arrays)
+    path = artefact_path(store.folder, "maps", "key")
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 1 << bit
+    path.write_bytes(content)
+    caplog.clear()
+    found = store.load("maps", "key")
+    if found is None:
+        assert "is damaged" in caplog.text
+    else:  # a bit that means nothing, as in the padding of the header
+        assert found.keys() == arrays.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(found[name], array, strict=True)
+
+
+def test_a_cell_with_damaged_scores_is_made_again(store: Store) -> None:
+    store.start("plan", {}, now=1.0)
+    cell = Cell("occlusion", "cam", 0)
+    store.add("plan", "key", cell, [Record(cell, "accuracy", 0.5)])
+    store.save("scores", "key", {"accuracy": np.ones(4, np.float32)})
+    assert store.has("key")
+    path = artefact_path(store.folder, "scores", "key")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert not store.has("key")
+
+
+def test_a_folder_has_one_writer_and_a_dead_one_holds_nothing(store: Store) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from vinet_bench.store import Store\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "with store.held(), store.working('key'): print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(store.folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=rf"another vinet-bench writes .*process {other.pid} on"):
+        store.held().__enter__()
+    other.kill()
+    other.wait()
+    with store.held():
+        pass

@@ -8,6 +8,10 @@ class UserError(Exception):
     """Bad input: one clear line that names the file, row or option and what to do."""
 
 
+class StoreError(UserError):
+    """A run's folder cannot be written: no cell's fault, so the run stops; what is done is kept."""
+
+
 class CellError(Exception):
     """One cell cannot give a figure (a network diverged, say); the others go on."""
 

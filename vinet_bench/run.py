@@ -5,6 +5,7 @@ import subprocess
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from vinet_bench.data import load_data
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.facts import picture_facts
 from vinet_bench.data.splits import Split, majority_share, split_slices
-from vinet_bench.errors import CellError, UserError, unknown_name
+from vinet_bench.errors import CellError, StoreError, UserError, unknown_name
 from vinet_bench.given_maps import WORD
 from vinet_bench.methods import MethodInfo, in_order, method
 from vinet_bench.models import build_vinet
@@ -96,8 +97,7 @@ def run(
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
     for given in plan.given.values():
         given.check(data.ids[split.test].tolist(), data.size)
-    store = Store(folder or default_folder(plan))
-    try:
+    with closing(Store(folder or default_folder(plan))) as store, store.held():
         shop = Workshop(plan, data, split, store, machine, progress or Silent())
         plan_id = key_of(plan.identity() | {"data": data.fingerprint})
         earlier = store.plan(plan_id)
@@ -111,8 +111,6 @@ def run(
         if shown := showcase(shop, explained):
             store.save("gallery", plan_id, shown)
         return outcome
-    finally:
-        store.close()
 
 
 def _keep_facts(data: SliceDataset, split: Split, store: Store) -> str:
@@ -255,6 +253,8 @@ def _attempt(how: EvalProtocol, cell: Cell, shop: Workshop) -> list[Record]:
     start = time.perf_counter()
     try:
         records = list(how.run(cell, shop))
+    except StoreError:
+        raise  # the other cells could not be kept either
     except Exception as error:
         records = [Record(cell, "failed", None, error=_reason(error))]
     seconds = time.perf_counter() - start
@@ -266,6 +266,11 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, CellError | UserError):
         return text
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "the GPU's memory is not enough: use --device cpu, a smaller --size, or a smaller"
+            " network (accumulating gradients would change BatchNorm, and so the figures)"
+        )
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno})"
 

@@ -3,26 +3,31 @@
 Every write is a transaction or a rename, so a killed run leaves whole cells or none.
 """
 
+import hashlib
 import json
+import logging
 import os
 import platform
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from vinet_bench.errors import UserError
+from vinet_bench.errors import StoreError, UserError
 from vinet_bench.records import Cell, Record
 
+_LOG = logging.getLogger(__name__)
 DATABASE = "records.sqlite"
+LOCK = ".lock"
 SCHEMA_VERSION = 2  # 1 had neither `wanted` nor `running`
 _TABLES = """
 CREATE TABLE IF NOT EXISTS plans (id TEXT PRIMARY KEY, plan TEXT NOT NULL, used REAL NOT NULL);
@@ -78,10 +83,30 @@ def load_arrays(folder: Path, kind: str, key: str) -> dict[str, NDArray[Any]] | 
     if not path.is_file():
         return None
     try:
-        arrays: dict[str, NDArray[Any]] = load_file(path)
+        arrays, digest = _contents(path)
     except (SafetensorError, OSError):
+        arrays, digest = {}, ""
+    if digest not in (None, _digest(arrays)):
+        _LOG.warning("%s is damaged: it is left out here, and the next run makes it again", path)
         return None
     return arrays
+
+
+def _contents(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
+    """A file's arrays, and what their digest was; None for a file of version 0.2.0 or earlier."""
+    with safe_open(path, "np") as file:
+        names, told = list(file.keys()), file.metadata()
+        digest = None if told is None else told.get("content", "")
+        return {name: file.get_tensor(name) for name in names}, digest
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Of names, types, shapes and values."""
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(repr((name, array.dtype.str, array.shape)).encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def artefact_path(folder: Path, kind: str, key: str) -> Path:
@@ -124,7 +149,7 @@ class Store:
 
     def start(self, plan_id: str, plan: Mapping[str, Any], now: float) -> None:
         """Notes that this plan is the one being carried out."""
-        with self._db:
+        with self._writing(), self._db:
             self._db.execute(
                 "INSERT INTO plans VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE"
                 " SET plan = excluded.plan, used = excluded.used",
@@ -141,31 +166,34 @@ class Store:
         """Notes the cells that a plan is about to make, with their keys; a cell whose key changed
         (another version, another device) replaces the earlier one."""
         rows = [(plan_id, _text(cell), key) for cell, key in cells.items()]
-        with self._db:
+        with self._writing(), self._db:
             self._db.executemany("INSERT OR REPLACE INTO wanted VALUES (?, ?, ?)", rows)
 
     @contextmanager
     def working(self, key: str) -> Iterator[None]:
         """Notes that this process makes a cell; a process that dies leaves the note behind."""
-        with self._db:
+        with self._writing(), self._db:
             self._db.execute("DELETE FROM running WHERE pid = ? AND host = ?", _process())
             row = (key, *_process(), time.time())
             self._db.execute("INSERT OR REPLACE INTO running VALUES (?, ?, ?, ?)", row)
         try:
             yield
         finally:
-            with self._db:
+            with suppress(sqlite3.Error), self._db:  # a full disk has been told of already
                 self._db.execute("DELETE FROM running WHERE key = ?", (key,))
 
     def has(self, key: str) -> bool:
-        """True if the cell is finished; a failed cell is not, and is tried again."""
+        """True if the cell is finished; a failed one is not, nor one whose scores were damaged."""
         rows = self._db.execute("SELECT error FROM records WHERE key = ?", (key,)).fetchall()
-        return bool(rows) and not any(error for (error,) in rows)
+        if not rows or any(error for (error,) in rows):
+            return False
+        there = artefact_path(self.folder, "scores", key).is_file()
+        return not there or self.load("scores", key) is not None
 
     def add(self, plan_id: str, key: str, cell: Cell, records: Iterable[Record]) -> None:
         """Writes a finished cell, whole, and takes it into the plan."""
         rows = [(key, r.metric, r.value, r.n, r.seconds, r.version, r.error) for r in records]
-        with self._db:
+        with self._writing(), self._db:
             self._db.execute("INSERT OR IGNORE INTO cells VALUES (?, ?)", (key, _text(cell)))
             self._db.execute("DELETE FROM records WHERE key = ?", (key,))
             self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
@@ -173,7 +201,7 @@ class Store:
 
     def adopt(self, plan_id: str, key: str) -> None:
         """Takes a cell that another plan finished into this one."""
-        with self._db:
+        with self._writing(), self._db:
             self._db.execute("INSERT OR IGNORE INTO plan_cells VALUES (?, ?)", (plan_id, key))
 
     def metrics(self, key: str) -> dict[str, float | None]:
@@ -190,13 +218,56 @@ class Store:
     def save(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Writes named arrays beside their place and moves them there when they are whole."""
         path = artefact_path(self.folder, kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as part:
-            save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, part)
+        whole = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+        with self._writing(), replacing(path) as part:
+            save_file(whole, part, {"content": _digest(whole)})
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self.folder)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other process writes to the folder meanwhile; a dead one holds nothing.
+
+        Raises UserError if another one does.
+        """
+        lock = FileLock(self.folder / LOCK)
+        with self._writing():
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise UserError(
+                    f"another vinet-bench writes to {self.folder}{self._who()}: wait for it, or"
+                    " give another --out"
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _who(self) -> str:
+        sql = "SELECT pid, host FROM running ORDER BY since DESC LIMIT 1"
+        found = self._db.execute(sql).fetchone()
+        return f" (process {found[0]} on {found[1]})" if found else ""
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def writing(folder: Path) -> Iterator[None]:
+    """Raises StoreError where the disk is full or the folder cannot be written."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(
+            f"cannot write to {folder}: {reason}; what is done is kept: mend it and run the same"
+            " command again"
+        ) from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside it, which takes its place when it is whole, and is gone if it never was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
         yield part

@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, Self, cast
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from vinet_bench.checkpoints import Checkpoint, State
 from vinet_bench.errors import CellError
 from vinet_bench.hooks import evaluating
 from vinet_bench.seeds import generator, picture_generators
@@ -150,60 +152,123 @@ def fit(
     seed: int,
     machine: Machine,
     on_epoch: Callable[[], None] = lambda: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Trains the model in place and leaves it with the weights of its best validation epoch.
 
-    Raises CellError if the loss is not a number.
+    checkpoint: where a training that is killed leaves its state, and goes on from it to the same
+    weights. Raises CellError if the loss is not a number.
     """
     _place(model, machine)
     train, validation = _on(train, machine.device), _on(validation, machine.device)
-    epochs = _Epochs(model, task, train, settings, seed, machine)
-    best, kept = float("inf"), 0
-    state: dict[str, Tensor] = {}
-    train_losses: list[float] = []
-    validation_losses: list[float] = []
-    for number in range(settings.epochs):
-        train_losses.append(epochs.run(number))
-        validation_losses.append(_validate(model, task, validation, machine))
-        if not math.isfinite(train_losses[-1] + validation_losses[-1]):
-            raise CellError(f"the network diverged in epoch {number + 1}: its loss is no number")
-        if validation_losses[-1] < best:
-            best, kept = validation_losses[-1], number + 1
-            state = copy.deepcopy(model.state_dict())
-        on_epoch()
-    model.load_state_dict(state)
-    return Fit(tuple(train_losses), tuple(validation_losses), kept)
+    with _own_random(seed, machine.device):
+        training = _Training(model, task, train, validation, settings, seed, machine)
+        if checkpoint and (state := checkpoint.load()):
+            training.resume(state)
+        for _ in range(training.epochs_done):
+            on_epoch()
+        while training.epochs_done < settings.epochs:
+            training.run_epoch(checkpoint)
+            on_epoch()
+    model.load_state_dict(training.best_weights)
+    return Fit(tuple(training.train_losses), tuple(training.validation_losses), training.kept)
 
 
-class _Epochs:
-    """The state of one training: optimiser, schedule, and the two streams of random numbers."""
+@contextmanager
+def _own_random(seed: int, device: torch.device) -> Iterator[None]:
+    """torch's global random numbers, which dropout takes, depend on the seed alone, and are given
+    back as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(generator("dropout", seed).initial_seed())
+        yield
+
+
+class _Training:
+    """The state of one training: weights, optimiser, schedule, random numbers, the place in the
+    epoch, and the best epoch so far."""
 
     def __init__(
         self,
         model: nn.Module,
         task: Task,
         train: Examples,
+        validation: Examples,
         settings: Training,
         seed: int,
         machine: Machine,
     ) -> None:
-        self.model, self.task, self.train = model, task, train
+        self.model, self.task, self.train, self.validation = model, task, train, validation
         self.settings, self.machine = settings, machine
         self.order = generator("order", seed)
         self.noise = generator("noise", seed, device=machine.device)
         self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
         self.steps = len(_batches(len(train), settings.batch, generator("count")))
         self.rate = _schedule(self.optimiser, settings, self.steps * settings.epochs)
+        self.batches: list[Tensor] = []
+        self.step, self.total = 0, 0.0
+        self.train_losses: list[float] = []
+        self.validation_losses: list[float] = []
+        self.kept = 0
+        self.best_weights: dict[str, Tensor] = {}
 
-    def run(self, number: int) -> float:
-        """One pass over the training part; the mean loss of its steps."""
+    @property
+    def epochs_done(self) -> int:
+        return len(self.validation_losses)
+
+    # What of the object itself, and of the objects it holds, goes into a checkpoint.
+    _PLAIN = (
+        *("batches", "step", "total", "train_losses", "validation_losses", "kept"),
+        "best_weights",
+    )
+    _HOLDERS = ("model", "optimiser", "rate")
+    _RANDOM = ("order", "noise")
+
+    def state(self) -> State:
+        """All that a training needs to go on, as tensors and plain values."""
+        return {
+            **{name: getattr(self, name) for name in self._PLAIN},
+            **{name: getattr(self, name).state_dict() for name in self._HOLDERS},
+            **{name: getattr(self, name).get_state() for name in self._RANDOM},
+            "global": _global_random(self.machine.device),
+        }
+
+    def resume(self, state: State) -> None:
+        """Goes on from what `state` gave."""
+        for name in self._PLAIN:
+            setattr(self, name, state[name])
+        for name in self._HOLDERS:
+            getattr(self, name).load_state_dict(state[name])
+        for name in self._RANDOM:
+            getattr(self, name).set_state(state[name].cpu())
+        _set_global_random(self.machine.device, state["global"])
+
+    def run_epoch(self, checkpoint: Checkpoint | None = None) -> None:
+        """The rest of a pass over the training part, and its validation.
+
+        Raises CellError if a loss is not a number.
+        """
         self.model.train()
-        total = 0.0
-        batches = _batches(len(self.train), self.settings.batch, self.order)
-        for step, batch in enumerate(batches):
-            progress = (number + step / self.steps) / self.settings.epochs
-            total += self._step(batch, progress)
-        return total / self.steps
+        self.batches = self.batches or _batches(len(self.train), self.settings.batch, self.order)
+        while self.step < self.steps:
+            progress = (self.epochs_done + self.step / self.steps) / self.settings.epochs
+            self.total += self._step(self.batches[self.step], progress)
+            self.step += 1
+            if checkpoint and checkpoint.due():
+                checkpoint.save(self.state())
+        self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        loss = self.total / self.steps
+        held_out = _validate(self.model, self.task, self.validation, self.machine)
+        if not math.isfinite(loss + held_out):
+            number = self.epochs_done + 1
+            raise CellError(f"the network diverged in epoch {number}: its loss is no number")
+        if held_out < min(self.validation_losses, default=math.inf):
+            self.kept = self.epochs_done + 1
+            self.best_weights = copy.deepcopy(self.model.state_dict())
+        self.train_losses.append(loss)
+        self.validation_losses.append(held_out)
+        self.batches, self.step, self.total = [], 0, 0.0
 
     def _step(self, batch: Tensor, progress: float) -> float:
         images = self.train.pictures(batch)
@@ -218,6 +283,17 @@ class _Epochs:
         self.optimiser.step()
         self.rate.step()
         return loss.item()
+
+
+def _global_random(device: torch.device) -> list[Tensor]:
+    states = [torch.random.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def _set_global_random(device: torch.device, states: list[Tensor]) -> None:
+    torch.random.set_rng_state(states[0].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1].cpu(), device)
 
 
 def _place(model: nn.Module, machine: Machine) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vinet_bench import __version__
+from vinet_bench.checkpoints import Checkpoint
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError
@@ -233,6 +234,7 @@ class Workshop:
             self._fit_once(key, recipe, model, seed)
             state = {k: v.cpu().numpy() for k, v in model.state_dict().items()}
             self.store.save("networks", key, state)
+            self._checkpoint(key).remove()
         else:
             model.load_state_dict({k: torch.from_numpy(v) for k, v in stored.items()})
             # As in training: another memory format takes other kernels, and the last bits change.
@@ -245,7 +247,9 @@ class Workshop:
         title = f"{recipe.title}, seed {seed}"
         try:
             if key not in self._diverged:
-                done = self._fit(title, model, recipe.task, self._examples, recipe.training, seed)
+                done = self._fit(
+                    title, key, model, recipe.task, self._examples, recipe.training, seed
+                )
                 self.store.save("fits", key, done.arrays())
         except CellError as error:
             self._diverged[key] = f"{title}: {error}"
@@ -262,26 +266,36 @@ class Workshop:
     def _new_vinet(self, seed: int) -> nn.Module:
         return build_vinet(self.settings.vinet, self.data.num_classes, self.data.size, seed)
 
+    def _checkpoint(self, key: str) -> Checkpoint:
+        return Checkpoint(self.store.folder / "artefacts" / "checkpoints" / f"{key}.pt")
+
     def _fit(
         self,
         title: str,
+        key: str,
         model: nn.Module,
         task: Task,
         examples: Mapping[str, Examples],
         training: Training,
         seed: int,
     ) -> Fit:
+        checkpoint = self._checkpoint(key)
         with self.progress.step(f"training {title}", training.epochs) as advance:
-            return fit(
-                model,
-                task,
-                examples["train"],
-                examples["validation"],
-                training,
-                seed,
-                self.machine,
-                advance,
-            )
+            try:
+                return fit(
+                    model,
+                    task,
+                    examples["train"],
+                    examples["validation"],
+                    training,
+                    seed,
+                    self.machine,
+                    advance,
+                    checkpoint,
+                )
+            except CellError:
+                checkpoint.remove()  # tried again it would only diverge again
+                raise
 
     def retrained(self, examples: Mapping[str, Examples], seed: int) -> Retrained:
         """A ResNet-18 trained from scratch on these parts, scored on their test part.
@@ -294,12 +308,13 @@ class Workshop:
         stored = self.store.load("retrained", key)
         if stored is None:
             model = self._new_classifier("resnet18", training)(seed)
-            done = self._fit("ResNet-18", model, Classification(), examples, training, seed)
+            done = self._fit("ResNet-18", key, model, Classification(), examples, training, seed)
             stored = done.arrays() | {
                 "probabilities": predict(model, examples["test"].images, self.machine).numpy(),
                 "train_accuracy": np.array(self._accuracy(model, examples["train"])),
             }
             self.store.save("retrained", key, stored)
+            self._checkpoint(key).remove()
         learnt = {"train_accuracy": stored["train_accuracy"].item()}
         return Retrained(stored["probabilities"], Fit.of(stored).convergence() | learnt)
 

@@ -1,0 +1,50 @@
+"""A training that was killed goes on where it was."""
+
+import hashlib
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vinet_bench.store import replacing, writing
+
+EVERY = 240.0  # seconds: a killed run loses less than five minutes of a training
+State = dict[str, Any]
+_DIGEST = 32  # bytes of SHA-256 before the state's own
+
+
+class Checkpoint:
+    """One training's state in a file, written whole every `every` seconds and at no other time."""
+
+    def __init__(self, path: Path, every: float = EVERY) -> None:
+        self.path, self.every = path, every
+        self._last = time.monotonic()
+
+    def load(self) -> State | None:
+        """The state, or None if there is none or the file is damaged."""
+        if not self.path.is_file():
+            return None
+        content = self.path.read_bytes()
+        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+            return None
+        state: State = torch.load(io.BytesIO(content[_DIGEST:]), weights_only=True)
+        return state
+
+    def due(self) -> bool:
+        """True if the last one is `every` seconds old."""
+        return time.monotonic() - self._last >= self.every
+
+    def save(self, state: State) -> None:
+        """Raises StoreError if the file cannot be written."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        with writing(self.path.parent), replacing(self.path) as part:
+            part.write_bytes(hashlib.sha256(content).digest() + content)
+        self._last = time.monotonic()
+
+    def remove(self) -> None:
+        """The training is over: its network is kept elsewhere."""
+        self.path.unlink(missing_ok=True)
