@@ -78,7 +78,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
 
 
 def test_dropout_depends_on_the_seed_and_leaves_the_global_numbers_alone() -> None:
-    runs = []
+    runs: list[nn.Module] = []
     for _ in range(2):
         model = dropping()
         torch.manual_seed(len(runs))

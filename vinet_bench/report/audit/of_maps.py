@@ -191,7 +191,7 @@ def _label(material: Material) -> Iterator[Finding]:
     )
     reason = (
         f"where the explained network is wrong, masks tell the right label: {listed(told)};"
-        " such a map knows what it was not given"
+        " such a map was given the label, or is its maker's own reading of the picture"
     )
     verdict: Verdict = "broken" if bad else "fine"
     yield Finding("the test label", verdict, reason if bad else good, material.protocol)
