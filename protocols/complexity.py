@@ -1,12 +1,13 @@
 """Complexity and cost: how spread out maps are, and what one takes to make."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from protocols.shared import Measured, living_maps, records, whole_map_cells
 from vinet_bench.complexity import effective_areas, entropies, ginis
 from vinet_bench.masks import scale
 from vinet_bench.methods import method
+from vinet_bench.networks_needed import Network, behind_maps
 from vinet_bench.operations import count_operations
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
@@ -54,6 +55,9 @@ class Complexity:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         return whole_map_cells(self.info.name, plan)
+
+    def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
+        return behind_maps(cell)
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         raw = living_maps(workshop, cell.method, cell.seed)

@@ -1,6 +1,6 @@
 """Deletion and insertion: take a picture away pixel by pixel, and see when the decision goes."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from protocols.shared import Measured, ranks, records, whole_map_cells
 from vinet_bench.faithfulness import areas
 from vinet_bench.masks import ORDERS, replace
+from vinet_bench.networks_needed import Network, behind_maps, original
 from vinet_bench.perturbations import blurred
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
@@ -58,6 +59,9 @@ class Deletion:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         return whole_map_cells(self.info.name, plan)
+
+    def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
+        return {*original(cell), *behind_maps(cell)}
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         images = as_pictures(workshop.examples("test").images)

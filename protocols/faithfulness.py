@@ -1,6 +1,6 @@
 """Infidelity and sensitivity-n: does a map say by how much the output falls without some pixels?"""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from protocols.shared import (
 from vinet_bench.faithfulness import correlations, infidelities
 from vinet_bench.masks import remove
 from vinet_bench.methods import method
+from vinet_bench.networks_needed import Network, behind_maps, original
 from vinet_bench.perturbations import random_squares, random_subsets
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
@@ -79,6 +80,9 @@ class Faithfulness:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         return whole_map_cells(self.info.name, plan)
+
+    def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
+        return {*original(cell), *behind_maps(cell)}
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         chosen = fewer_pictures(workshop)

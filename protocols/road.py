@@ -1,6 +1,6 @@
 """ROAD: remove pixels so that the picture stays likely, and debias what is left."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from protocols.shared import Measured, ranks, records, whole_map_cells
 from vinet_bench.imputation import impute
 from vinet_bench.masks import ORDERS
 from vinet_bench.metrics import hits
+from vinet_bench.networks_needed import Network, behind_maps, original
 from vinet_bench.perturbations import normal_noise
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
@@ -60,6 +61,9 @@ class Road:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         return whole_map_cells(self.info.name, plan)
+
+    def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
+        return {*original(cell), *behind_maps(cell)}
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         order = ranks(workshop, cell.method, cell.seed)

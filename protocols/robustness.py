@@ -1,6 +1,6 @@
 """Robustness: do maps stay as they are where the decision does?"""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from protocols.shared import Measured, fewer_pictures, living_maps, of_all, reco
 from vinet_bench.data.pictures import HU_WINDOW
 from vinet_bench.methods import method
 from vinet_bench.metrics import rank_correlations
+from vinet_bench.networks_needed import Network, behind_maps
 from vinet_bench.perturbations import centre_crop, normal_noise, uniform_noise, zoomed
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
@@ -123,6 +124,9 @@ class Robustness:
         """None for an oracle, which knows no changed picture."""
         cells = whole_map_cells(self.info.name, plan, again=True)
         return (cell for cell in cells if method(cell.method).info.kind != "oracle")
+
+    def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
+        return behind_maps(cell)
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         chosen = fewer_pictures(workshop)

@@ -17,7 +17,15 @@ from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
 from vinet_bench.protocols import Counted, EvalProtocol, protocol
 from vinet_bench.records import Cell
-from vinet_bench.run import check_networks, check_rows, choose_machine, default_folder, suited
+from vinet_bench.run import (
+    check_networks,
+    check_rows,
+    choose_machine,
+    default_folder,
+    id_of,
+    suited,
+    with_threads,
+)
 from vinet_bench.store import DATABASE, Store
 from vinet_bench.training import Examples, fit
 from vinet_bench.workshop import Workshop
@@ -49,13 +57,14 @@ def forecast(
     of network. Leaves no trace in the run's folder. Raises UserError as `run`."""
     chosen = [protocol(name) for name in protocol_names]
     check_rows(plan, chosen)
-    machine = choose_machine(device, plan.settings.precision)
+    machine = choose_machine(device, plan.settings.precision, plan.settings.threads)
     data = load_data(plan)
     plan = suited(plan, data)
     check_networks(plan.settings.vinet, data)
     wanted = plan.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
     with _store(folder or default_folder(plan)) as store:
+        machine = with_threads(machine, store.plan(id_of(plan, data)))
         shop = Workshop(plan, data, split, store, machine, Silent())
         left = [
             (how, cell)

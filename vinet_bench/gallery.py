@@ -59,7 +59,9 @@ class Gallery:
         data = _same_data(plan, told)
         choice = plan.settings.split
         split = split_slices(data, choice.validation, choice.test, choice.seed, choice.by)
-        machine = Machine(torch.device(told["device"]), told["precision"] == "bfloat16")
+        machine = Machine(
+            torch.device(told["device"]), told["precision"] == "bfloat16", told.get("threads", 0)
+        )
         self._rows: list[dict[str, str]] = told["rows"]
         self._seed = plan.seeds[0]
         self._store = Store(folder)

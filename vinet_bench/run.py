@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,14 @@ class Outcome:
     failed: tuple[str, ...]
 
 
-def choose_machine(device: str, precision: str) -> Machine:
+def choose_machine(device: str, precision: str, threads: int = 0) -> Machine:
     """Where to run. device 'auto', 'cpu' or 'cuda'. Raises UserError if there is none."""
     if device not in ("auto", "cpu", "cuda"):
         raise unknown_name("device", device, ("auto", "cpu", "cuda"))
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine shows torch no GPU; use --device cpu")
     name = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    return Machine(torch.device(name), _bfloat16(name, precision))
+    return Machine(torch.device(name), _bfloat16(name, precision), threads)
 
 
 def _bfloat16(device: str, precision: str) -> bool:
@@ -88,7 +88,7 @@ def run(
     """
     chosen: Sequence[EvalProtocol] = [protocol(name) for name in protocol_names]
     check_rows(plan, chosen)
-    machine = choose_machine(device, plan.settings.precision)
+    machine = choose_machine(device, plan.settings.precision, plan.settings.threads)
     data = load_data(plan)
     plan, chosen = suited(plan, data), _with_something_to_measure(chosen, data)
     check_networks(plan.settings.vinet, data)
@@ -98,19 +98,32 @@ def run(
     for given in plan.given.values():
         given.check(data.ids[split.test].tolist(), data.size)
     with closing(Store(folder or default_folder(plan))) as store, store.held():
-        shop = Workshop(plan, data, split, store, machine, progress or Silent())
-        plan_id = key_of(plan.identity() | {"data": data.fingerprint})
+        plan_id = id_of(plan, data)
         earlier = store.plan(plan_id)
+        machine = with_threads(machine, earlier)
+        shop = Workshop(plan, data, split, store, machine, progress or Silent())
         told = describe(_widened(_told(plan, chosen), earlier), data, split, machine)
         told |= _by_protocol(plan, chosen, earlier or {})
         told["data"]["pictures"] = _keep_facts(data, split, store)
         told["gallery"] = plan_id
         store.start(plan_id, told, time.time())
-        outcome = _carry_out(chosen, shop, plan_id)
+        with machine.computing():
+            outcome = _carry_out(chosen, shop, plan_id)
         explained = [row["name"] for row in told["rows"] if row["kind"] != "reference"]
         if shown := showcase(shop, explained):
             store.save("gallery", plan_id, shown)
         return outcome
+
+
+def id_of(plan: Plan, data: SliceDataset) -> str:
+    """Under which a store notes the plan for this data."""
+    return key_of(plan.identity() | {"data": data.fingerprint})
+
+
+def with_threads(machine: Machine, earlier: Mapping[str, Any] | None) -> Machine:
+    """The same number in a run that goes on, on whatever machine: the same figures."""
+    began = (earlier or {}).get("threads", 0)
+    return replace(machine, threads=machine.threads or began or torch.get_num_threads())
 
 
 def _keep_facts(data: SliceDataset, split: Split, store: Store) -> str:
@@ -284,6 +297,7 @@ def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> 
         "seeds": list(plan.seeds),
         "threshold": plan.threshold,
         "precision": "bfloat16" if machine.bfloat16 else "float32",
+        "threads": machine.threads,
         "device": machine.device.type,
         "versions": _versions(),
         "commit": _commit(),

@@ -152,6 +152,9 @@ class Settings(Frozen):
     costly_pictures: int = Field(
         64, ge=1, description="test pictures, the same for all, that costly methods explain"
     )
+    threads: int = Field(
+        0, ge=0, le=1024, description="of torch on the CPU; 0: as many as the run began with"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 in training where the hardware has it"
     )

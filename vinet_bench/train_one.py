@@ -38,7 +38,7 @@ def train_vinet(
     Raises UserError for bad input, before anything is trained, and CellError if it diverges or
     ends with a dead map: then nothing is saved.
     """
-    machine = choose_machine(device, plan.settings.precision)
+    machine = choose_machine(device, plan.settings.precision, plan.settings.threads)
     data = load_data(plan)
     training = plan.settings.vinet
     check_networks(training, data)
@@ -46,7 +46,8 @@ def train_vinet(
     _prepare(folder)
     network = build_vinet(training, data.num_classes, data.size, seed)
     examples = {name: _examples(part) for name, part in parts.items()}
-    with (progress or Silent()).step(f"training VINet, seed {seed}", training.epochs) as advance:
+    title = f"training VINet, seed {seed}"
+    with machine.computing(), (progress or Silent()).step(title, training.epochs) as advance:
         done = fit(
             network,
             vinet_task(training),

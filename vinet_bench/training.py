@@ -45,10 +45,22 @@ def as_pictures(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where networks run, and whether training computes in bfloat16."""
+    """Where networks run, whether training computes in bfloat16, and on the CPU with how many
+    threads (0: as many as torch takes): sums in another order end in other last bits."""
 
     device: torch.device
     bfloat16: bool
+    threads: int = 0
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """With the threads that the results depend on."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)

@@ -116,6 +116,7 @@ class Workshop:
             "version": __version__,
             "bfloat16": self.machine.bfloat16,
             "device": self.machine.device.type,
+            "threads": self.machine.threads if self.machine.device.type == "cpu" else 0,
             "data": self.data.fingerprint,
             "split": key_of({n: p.ids.tolist() for n, p in self._parts.items()}),
         }

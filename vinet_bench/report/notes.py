@@ -280,7 +280,9 @@ def _preset(context: Context) -> list[str]:
     plan = context.plan
     versions = ", ".join(f"{k} {v}" for k, v in sorted(plan.get("versions", {}).items()))
     made = f"Preset {plan.get('preset', 'none')}, {plan.get('precision', '?')} on"
-    made += f" {plan.get('device', '?')}" + (f" ({versions})." if versions else ".")
+    made += f" {plan.get('device', '?')}"
+    made += f" with {plan['threads']} threads" if plan.get("threads") else ""
+    made += f" ({versions})." if versions else "."
     changed = plan.get("deviations", [])
     other = f"Other than in the paper: {'; '.join(changed)}." if changed else ""
     return [made, other or "The settings are the paper's."]

@@ -23,7 +23,7 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
         ("Networks", _networks(settings)),
         ("Seeds", ", ".join(map(str, plan.get("seeds", [])))),
         ("Preset", f"{plan.get('preset', '?')}, T = {plan.get('threshold', '?')}"),
-        ("Computed on", f"{plan.get('device', '?')}, {plan.get('precision', '?')}"),
+        ("Computed on", _machine(plan)),
         ("Versions", ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))),
         ("Commit", plan.get("commit", "")),
     ]
@@ -53,6 +53,11 @@ def _networks(settings: Plan) -> str:
         f"VINet of {importance} and {classifier} (a = {vinet.get('alpha')}); the other methods"
         f" explain {_named(network)}"
     )
+
+
+def _machine(plan: Plan) -> str:
+    threads = f", {plan['threads']} threads" if plan.get("threads") else ""
+    return f"{plan.get('device', '?')}, {plan.get('precision', '?')}{threads}"
 
 
 def _named(network: str) -> str:
