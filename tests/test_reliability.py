@@ -1,0 +1,132 @@
+"""What a run promises when the machine fails it: see docs/reliability.md."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.synthetic import a_big_run
+from tests.test_showcase import a_shop
+from vinet_bench.errors import StoreError
+from vinet_bench.plan import Plan, make_plan
+from vinet_bench.records import Cell
+from vinet_bench.report import write_report
+from vinet_bench.run import run, with_threads
+from vinet_bench.store import read_states
+from vinet_bench.training import Machine
+
+CPU = torch.device("cpu")
+
+
+def small() -> Plan:
+    """One small network and a control."""
+    changes = ["control_budget=0.1", "phantom.slices=80", "retrain.epochs=1"]
+    return make_plan(preset="smoke", methods=["random"], changes=changes)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 512 kB, where one may be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(place)]
+    if (
+        not shutil.which("mount")
+        or subprocess.run(mount, check=False, capture_output=True).returncode
+    ):
+        pytest.skip("a small file system cannot be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(small_disk: Path) -> None:
+    folder = small_disk / "run"
+    with pytest.raises(StoreError, match=r"what is done is kept.* run the same command"):
+        run(["occlusion"], small(), folder)
+    assert list(folder.rglob("*.part-*")) == []
+    kept = [state.cell for state in read_states(folder)[0] if state.state == "done"]
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    outcome = run(["occlusion"], small(), folder)
+    assert outcome.failed == ()
+    assert outcome.found == len(kept)
+    assert {state.state for state in read_states(folder)[0]} == {"done"}
+
+
+def test_a_full_disk_is_one_line_and_exit_code_2(small_disk: Path) -> None:
+    code = "from vinet_bench.cli import main; main()"
+    options = ["--preset", "smoke", "--methods", "random", "--set", "control_budget=0.1"]
+    command = [sys.executable, "-c", code, "run", "occlusion", *options]
+    ended = subprocess.run(
+        [*command, "--out", str(small_disk / "run")], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("vinet-bench: cannot write to ")
+
+
+def test_a_failed_write_of_scores_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(arrays: object, path: Path, told: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("vinet_bench.store.save_file", half)
+    with pytest.raises(StoreError, match="Input/output error; what is done is kept"):
+        run(["occlusion"], small(), tmp_path / "run")
+    assert list(tmp_path.rglob("*.part-*")) == []
+
+
+def test_a_copied_run_reports_the_same(tmp_path: Path) -> None:
+    folder = a_big_run(tmp_path / "here", ["VINet", "CAM"])
+    formats = ["tex", "csv", "md", "html"]
+    first = write_report(folder, tmp_path / "first", formats)
+    shutil.move(folder, tmp_path / "elsewhere")
+    again = write_report(tmp_path / "elsewhere", tmp_path / "again", formats)
+    assert [p.name for p in again] == [p.name for p in first]
+    assert [p.read_bytes() for p in again] == [p.read_bytes() for p in first]
+
+
+def test_memory_that_is_not_enough_fails_the_cell_with_the_option_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("vinet_bench.workshop.fit", too_large)
+    outcome = run(["occlusion"], small(), tmp_path / "run")
+    assert outcome.failed
+    assert all("use --device cpu, a smaller --size" in reason for reason in outcome.failed[:1])
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with() -> None:
+    auto, four = Machine(CPU, False), Machine(CPU, False, 4)
+    assert with_threads(auto, None).threads == torch.get_num_threads()
+    assert with_threads(auto, {"threads": 3}).threads == 3
+    assert with_threads(four, {"threads": 3}).threads == 4
+    before = torch.get_num_threads()
+    with four.computing():
+        assert torch.get_num_threads() == 4
+    assert torch.get_num_threads() == before
+
+
+def test_threads_are_part_of_a_cells_key(tmp_path: Path) -> None:
+    shop, cell = a_shop(tmp_path), Cell("occlusion", "random", 0)
+    keys = set()
+    for threads in (1, 2):
+        shop.machine = Machine(CPU, False, threads)
+        keys.add(shop.cell_key(cell))
+    assert len(keys) == 2
+
+
+def test_the_same_figures_on_a_machine_with_other_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(["occlusion"], small(), tmp_path / "run")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    again = run(["occlusion"], small(), tmp_path / "run")
+    assert (again.made, again.found) == (0, first.made)
