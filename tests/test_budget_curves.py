@@ -63,7 +63,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         given.append(type(model).__name__)
         return fit(model, *rest)
 
-    monkeypatch.setattr("vinet_bench.workshop.fit", counted)
+    monkeypatch.setattr("vinet_bench.trained.fit", counted)
     return given
 
 
@@ -231,7 +231,7 @@ def test_no_network_explains_what_it_was_trained_on(
         seen.append({picture_hash(image) for image in train.images})
         return fit(model, task, train, *rest)
 
-    monkeypatch.setattr("vinet_bench.workshop.fit", watched)
+    monkeypatch.setattr("vinet_bench.trained.fit", watched)
     monkeypatch.setitem(baselines.METHODS, "who", Who)
     monkeypatch.setattr(Who, "fitted", [])
     maps = shop.cross_fitted(3).maps("who", 0, "train")

@@ -43,7 +43,7 @@ def nothing_is_made(monkeypatch: pytest.MonkeyPatch, done: Path) -> None:
     def refuse(*arguments: Any, **named: Any) -> None:
         raise AssertionError("a figure trains or explains nothing")
 
-    monkeypatch.setattr("vinet_bench.workshop.fit", refuse)
+    monkeypatch.setattr("vinet_bench.trained.fit", refuse)
     monkeypatch.setattr("vinet_bench.workshop.Workshop._explain", refuse)
 
 

@@ -97,7 +97,7 @@ def test_memory_that_is_not_enough_fails_the_cell_with_the_option_to_change(
     def too_large(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("vinet_bench.workshop.fit", too_large)
+    monkeypatch.setattr("vinet_bench.trained.fit", too_large)
     outcome = run(["occlusion"], small(), tmp_path / "run")
     assert outcome.failed
     assert all("use --device cpu, a smaller --size" in reason for reason in outcome.failed[:1])

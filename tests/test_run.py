@@ -84,7 +84,7 @@ class Fits:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        monkeypatch.setattr("vinet_bench.workshop.fit", self)
+        monkeypatch.setattr("vinet_bench.trained.fit", self)
 
     def __call__(self, *arguments: Any) -> Any:
         self.count += 1

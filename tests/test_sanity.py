@@ -130,7 +130,7 @@ def test_who_ignores_the_network_is_alike_everywhere(
         trained.append(type(model).__name__)
         return fit(model, *rest)
 
-    monkeypatch.setattr("vinet_bench.workshop.fit", counted)
+    monkeypatch.setattr("vinet_bench.trained.fit", counted)
     monkeypatch.setitem(baselines.METHODS, "blind", Blind)
     methods = ["vinet", "saliency", "blind", "random"]
     plan = make_plan(preset="smoke", methods=methods, seeds=2, changes=CHANGES)

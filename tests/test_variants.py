@@ -56,7 +56,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         given.append(type(model).__name__)
         return UNTRAINED
 
-    monkeypatch.setattr("vinet_bench.workshop.fit", counted)
+    monkeypatch.setattr("vinet_bench.trained.fit", counted)
     return given
 
 
@@ -209,7 +209,7 @@ def destroyed(folder: Path) -> dict[str, dict[str, str]]:
         return fit(model, *rest) if isinstance(model, VINet) else UNTRAINED
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vinet_bench.workshop.fit", vinets_only)
+        patch.setattr("vinet_bench.trained.fit", vinets_only)
         outcome = run(["destruction"], plan_of(*rows), folder, "cpu")
     assert (outcome.made, outcome.failed) == (6, ())
     return lines(folder, "destruction")

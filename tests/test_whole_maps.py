@@ -40,7 +40,7 @@ def untrained() -> Iterator[list[str]]:
         return Fit((1.0,), (1.0,), 1)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vinet_bench.workshop.fit", left)
+        patch.setattr("vinet_bench.trained.fit", left)
         yield given
 
 

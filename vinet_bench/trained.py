@@ -1,0 +1,297 @@
+"""The networks of a run: each is trained once, kept by what determines it, and loaded again."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vinet_bench import __version__
+from vinet_bench.checkpoints import Checkpoint
+from vinet_bench.data.dataset import PARTS, SliceDataset
+from vinet_bench.data.splits import Split
+from vinet_bench.errors import CellError
+from vinet_bench.metrics import hits
+from vinet_bench.models import build_vinet, vinet_task
+from vinet_bench.networks import build_classifier, build_explained
+from vinet_bench.networks.explained import load_weights
+from vinet_bench.plan import Plan
+from vinet_bench.progress import Progress
+from vinet_bench.records import Cell, key_of
+from vinet_bench.settings import Settings, Training
+from vinet_bench.store import Store
+from vinet_bench.training import Classification, Examples, Fit, Machine, Task, fit, predict
+
+NEW_WEIGHTS = 1_000_003  # added to a seed: weights that no network of a run starts from
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is built from a seed, and what it is trained for."""
+
+    title: str
+    training: Training
+    build: Callable[[int], nn.Module]
+    task: Task
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """Test probabilities (N, K) of a trained network, and how its training ended."""
+
+    probabilities: NDArray[np.float32]
+    convergence: dict[str, float]
+
+
+class TrainedNetworks:
+    """What cells share in one run: data, split, store, machine, and the networks."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: SliceDataset,
+        split: Split,
+        store: Store,
+        machine: Machine,
+        progress: Progress,
+    ) -> None:
+        self.plan = plan
+        self.data = data
+        self.store = store
+        self.machine = machine
+        self.progress = progress
+        self._parts = {name: data.subset(split.part(name)) for name in PARTS}
+        self._examples = {
+            name: Examples(torch.from_numpy(part.images)[:, None], torch.from_numpy(part.labels))
+            for name, part in self._parts.items()
+        }
+        self._networks: dict[str, nn.Module] = {}
+        self._diverged: dict[str, str] = {}
+        self._training = ""  # what sets its networks' training part apart from the split's
+
+    @property
+    def settings(self) -> Settings:
+        return self.plan.settings
+
+    def part(self, name: str) -> SliceDataset:
+        """'train', 'validation' or 'test'."""
+        return self._parts[name]
+
+    def examples(self, part: str) -> Examples:
+        return self._examples[part]
+
+    def cell_key(self, cell: Cell) -> str:
+        """A hash of all that can change the cell's figures."""
+        return key_of(cell.identity() | self._context() | {"plan": self.plan.identity()})
+
+    def _context(self) -> dict[str, Any]:
+        marked = {"training": self._training} if self._training else {}
+        return marked | {
+            "version": __version__,
+            "bfloat16": self.machine.bfloat16,
+            "device": self.machine.device.type,
+            "threads": self.machine.threads if self.machine.device.type == "cpu" else 0,
+            "data": self.data.fingerprint,
+            "split": key_of({n: p.ids.tolist() for n, p in self._parts.items()}),
+        }
+
+    def keep_scores(self, cell: Cell, scores: Mapping[str, NDArray[np.floating]]) -> None:
+        """Stores each test picture's scores, (N, ...), in the order of the test part."""
+        narrow = {name: array.astype(np.float32) for name, array in scores.items()}
+        self.store.save("scores", self.cell_key(cell), narrow)
+
+    def remembered(
+        self, kind: str, parts: dict[str, Any], make: Callable[[], Mapping[str, NDArray[Any]]]
+    ) -> Mapping[str, NDArray[Any]]:
+        """Named arrays that several cells need, made once; parts: all that determines them beside
+        the data, the split and the machine."""
+        key = key_of(self._context() | parts)
+        stored = self.store.load(kind, key)
+        if stored is None:
+            stored = dict(make())
+            self.store.save(kind, key, stored)
+        return stored
+
+    # -- networks
+
+    def explained(self, kind: str, seed: int) -> nn.Module:
+        """The network that a method explains: 'vinet' or 'classifier'; a control gets none."""
+        if kind == "nothing":
+            return nn.Identity()
+        if kind == "classifier" and self.settings.explained.weights:
+            if self._training:
+                raise CellError(
+                    f"the network of --checkpoint is not trained here ({self._training})"
+                )
+            return self._loaded(seed)
+        return self._trained(self.recipe(kind), seed)
+
+    def recipe(self, kind: str) -> Recipe:
+        """How the run's networks are made: 'vinet', 'classifier' (explained) or 'resnet18'."""
+        vinet, explained, retrain = (
+            self.settings.vinet, self.settings.explained, self.settings.retrain,
+        )  # fmt: skip
+        return {
+            "vinet": Recipe("VINet", vinet, self._new_vinet, vinet_task(vinet)),
+            "classifier": Recipe(
+                explained.network, explained, self._new_explained, Classification()
+            ),
+            "resnet18": self._classifier("Original", "resnet18", retrain),
+        }[kind]
+
+    def _classifier(self, title: str, name: str, training: Training) -> Recipe:
+        return Recipe(title, training, self._new_classifier(name, training), Classification())
+
+    def _loaded(self, seed: int) -> nn.Module:
+        """The user's own network; every seed has the same."""
+        key = self._network_key("checkpoint", 0, self.settings.explained)
+        if key not in self._networks:
+            name, file = self.settings.explained.network, Path(self.plan.checkpoint)
+            model = load_weights(self._new_explained(seed), name, file)
+            self._networks[key] = model.to(self.machine.device).eval().requires_grad_(False)
+        return self._networks[key]
+
+    def alone(self, seed: int) -> nn.Module:
+        """VINet's classifier trained as VINet is, without destruction (Table III, first row)."""
+        vinet = self.settings.vinet
+        training = Training(**vinet.model_dump(include=set(Training.model_fields)))
+        return self._trained(self._classifier(vinet.classifier, vinet.classifier, training), seed)
+
+    def original(self, seed: int) -> nn.Module:
+        """The ResNet-18 trained on the untouched pictures."""
+        return self._trained(self.recipe("resnet18"), seed)
+
+    def original_result(self, seed: int) -> Retrained:
+        """What the original network reaches, and how its training ended."""
+        model = self.original(seed)
+        fitted = self.store.load("fits", self._network_key("Original", seed, self.settings.retrain))
+        convergence = {} if fitted is None else Fit.of(fitted).convergence()
+        learnt = {"train_accuracy": self._accuracy(model, self.examples("train"))}
+        return Retrained(self.original_probabilities(seed), convergence | learnt)
+
+    def _accuracy(self, model: nn.Module, examples: Examples) -> float:
+        probabilities = predict(model, examples.images, self.machine).numpy()
+        return float(hits(probabilities, examples.labels.numpy()).mean())
+
+    def _network_key(self, title: str, seed: int, training: Training) -> str:
+        parts = {"network": title, "seed": seed}
+        return key_of(self._context() | parts | training.model_dump())
+
+    def _trained(self, recipe: Recipe, seed: int) -> nn.Module:
+        key = self._network_key(recipe.title, seed, recipe.training)
+        if key in self._networks:
+            return self._networks[key]
+        model = recipe.build(seed)
+        stored = self.store.load("networks", key)
+        if stored is None:
+            self._fit_once(key, recipe, model, seed)
+            state = {k: v.cpu().numpy() for k, v in model.state_dict().items()}
+            self.store.save("networks", key, state)
+            self._checkpoint(key).remove()
+        else:
+            model.load_state_dict({k: torch.from_numpy(v) for k, v in stored.items()})
+            # As in training: another memory format takes other kernels, and the last bits change.
+            model.to(memory_format=torch.channels_last)
+        self._networks[key] = model.to(self.machine.device).eval().requires_grad_(False)
+        return model
+
+    def _fit_once(self, key: str, recipe: Recipe, model: nn.Module, seed: int) -> None:
+        """Many cells need the same network: one that diverged is not tried again for each."""
+        title = f"{recipe.title}, seed {seed}"
+        try:
+            if key not in self._diverged:
+                done = self._fit(
+                    title, key, model, recipe.task, self._examples, recipe.training, seed
+                )
+                self.store.save("fits", key, done.arrays())
+        except CellError as error:
+            self._diverged[key] = f"{title}: {error}"
+        if key in self._diverged:
+            raise CellError(self._diverged[key])
+
+    def _new_classifier(self, name: str, training: Training) -> Callable[[int], nn.Module]:
+        return lambda seed: build_classifier(name, self.data.num_classes, seed, training.width)
+
+    def _new_explained(self, seed: int) -> nn.Module:
+        chosen, data = self.settings.explained, self.data
+        return build_explained(chosen.network, data.num_classes, seed, chosen.width, data.size)
+
+    def _new_vinet(self, seed: int) -> nn.Module:
+        return build_vinet(self.settings.vinet, self.data.num_classes, self.data.size, seed)
+
+    def _checkpoint(self, key: str) -> Checkpoint:
+        return Checkpoint(self.store.folder / "artefacts" / "checkpoints" / f"{key}.pt")
+
+    def _fit(
+        self,
+        title: str,
+        key: str,
+        model: nn.Module,
+        task: Task,
+        examples: Mapping[str, Examples],
+        training: Training,
+        seed: int,
+    ) -> Fit:
+        checkpoint = self._checkpoint(key)
+        with self.progress.step(f"training {title}", training.epochs) as advance:
+            try:
+                return fit(
+                    model,
+                    task,
+                    examples["train"],
+                    examples["validation"],
+                    training,
+                    seed,
+                    self.machine,
+                    advance,
+                    checkpoint,
+                )
+            except CellError:
+                checkpoint.remove()  # tried again it would only diverge again
+                raise
+
+    def retrained(self, examples: Mapping[str, Examples], seed: int) -> Retrained:
+        """A ResNet-18 trained from scratch on these parts, scored on their test part.
+
+        The initialisation, the order of the batches and the schedule depend on the seed alone.
+        """
+        training = self.settings.retrain
+        inputs = {part: _content(e) for part, e in examples.items()}
+        key = key_of(self._context() | inputs | {"seed": seed} | training.model_dump())
+        stored = self.store.load("retrained", key)
+        if stored is None:
+            model = self._new_classifier("resnet18", training)(seed)
+            done = self._fit("ResNet-18", key, model, Classification(), examples, training, seed)
+            stored = done.arrays() | {
+                "probabilities": predict(model, examples["test"].images, self.machine).numpy(),
+                "train_accuracy": np.array(self._accuracy(model, examples["train"])),
+            }
+            self.store.save("retrained", key, stored)
+            self._checkpoint(key).remove()
+        learnt = {"train_accuracy": stored["train_accuracy"].item()}
+        return Retrained(stored["probabilities"], Fit.of(stored).convergence() | learnt)
+
+    def original_probabilities(self, seed: int) -> NDArray[np.float32]:
+        """The original network's probabilities on the test part, (N, K)."""
+        return self.predict_original(seed, self.examples("test").images)
+
+    def predict_original(self, seed: int, images: Tensor) -> NDArray[np.float32]:
+        """The original network's probabilities for pictures as in Examples, (N, K)."""
+        return predict(self.original(seed), images, self.machine).numpy()
+
+    def untrained(self, kind: str, seed: int) -> nn.Module:
+        """A network of the kind that `explained` gives, with new weights of its own."""
+        model = self.recipe(kind).build(seed + NEW_WEIGHTS)
+        return model.to(self.machine.device).eval().requires_grad_(False)
+
+
+def _content(examples: Examples) -> str:
+    digest = hashlib.sha256(repr((examples.images.shape, examples.images.dtype)).encode())
+    digest.update(examples.images.numpy().tobytes())
+    digest.update(examples.labels.numpy().tobytes())
+    return digest.hexdigest()
