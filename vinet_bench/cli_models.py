@@ -11,7 +11,19 @@ import typer
 from rich import box
 from rich.table import Table as Grid
 
-from vinet_bench import cli
+from vinet_bench.cli_options import (
+    Changes,
+    Classifier,
+    Data,
+    Device,
+    DeviceName,
+    Importance,
+    Patients,
+    PatientsKnown,
+    PresetName,
+    Size,
+    network_changes,
+)
 from vinet_bench.consoles import FAILED_CELLS, INTERRUPTED, err_console, out_console
 
 if TYPE_CHECKING:
@@ -26,28 +38,22 @@ Images = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands of this file to the command."""
-    app.command("train")(train_command)
-    app.command("explain")(explain_command)
-
-
 def train_command(
-    data: cli.Data = "phantom",
-    preset: cli.PresetName = "quick",
+    data: Data = "phantom",
+    preset: PresetName = "quick",
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and noise.")] = 0,
     out: ModelOut = None,
-    changes: cli.Set = None,
-    importance: cli.Importance = None,
-    classifier: cli.Classifier = None,
-    device: cli.DeviceName = cli.Device.auto,
-    size: cli.Size = None,
-    patients: cli.PatientsKnown = cli.Patients.column,
+    changes: Changes = None,
+    importance: Importance = None,
+    classifier: Classifier = None,
+    device: DeviceName = Device.auto,
+    size: Size = None,
+    patients: PatientsKnown = Patients.column,
 ) -> None:
     """Train one VINet and save it: weights, config, metrics and training curves."""
     from vinet_bench.plan import make_plan
 
-    changed = [*(changes or []), *cli.network_changes(importance, classifier)]
+    changed = [*(changes or []), *network_changes(importance, classifier)]
     plan = make_plan(data, preset, size=size, patients=patients.value, changes=changed)
     folder = _quietly(lambda: _train(plan, seed, out, device.value))
     _print_trained(folder)
@@ -91,7 +97,7 @@ def explain_command(
         int | None,
         typer.Option("--slice", help="Which slice of a volume, from 0 (default: the middle)."),
     ] = None,
-    device: cli.DeviceName = cli.Device.auto,
+    device: DeviceName = Device.auto,
 ) -> None:
     """Print class probabilities, and draw slice, overlay and map side by side."""
 

@@ -1,0 +1,84 @@
+"""Options that several commands have."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Patients(StrEnum):
+    """Whether the data says whose slice is whose."""
+
+    column = "column"
+    unknown = "unknown"
+
+
+Data = Annotated[
+    str, typer.Option(help="'phantom', a folder with labels.csv, or a prepared data set.")
+]
+Methods = Annotated[
+    str | None, typer.Option(help="Comma-separated; default: the paper's, two more, controls.")
+]
+PresetName = Annotated[str, typer.Option("--preset", help="See `list presets`.")]
+Seeds = Annotated[int | None, typer.Option(help="How many seeds (default: the preset's).")]
+Threshold = Annotated[
+    float, typer.Option(help="T of Eq. 9, between 0 and 1: pixels of 1 - T or more are reserved.")
+]
+DeviceName = Annotated[Device, typer.Option("--device", help="Where to compute.")]
+Out = Annotated[
+    Path | None, typer.Option(help="The run's folder (default: results/<data>-<preset>).")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; see `list settings`."),
+]
+Size = Annotated[int | None, typer.Option(help="Resample all pictures to this side, in pixels.")]
+PatientsKnown = Annotated[
+    Patients, typer.Option("--patients", help="'unknown' if labels.csv cannot say.")
+]
+Importance = Annotated[
+    str | None, typer.Option(help="VINet's importance network; see `list networks`.")
+]
+Classifier = Annotated[str | None, typer.Option(help="VINet's classifier; see `list networks`.")]
+
+Explain = Annotated[
+    str | None, typer.Option(help="The classifier that methods explain; see `list networks`.")
+]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="Its weights (safetensors or .pt), instead of training it.")
+]
+Maps = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]DIR", help="A row of maps that were made elsewhere."),
+]
+Rows = Annotated[
+    str | None,
+    typer.Option(
+        help="Comma-separated networks or variants, for protocols with rows of their own."
+    ),
+]
+CrossFit = Annotated[
+    int | None,
+    typer.Option(
+        metavar="FOLDS",
+        help="budget-curves: explain training pictures by networks that did not see them.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Count the trainings and estimate the hours; run nothing.")
+]
+
+
+def network_changes(importance: str | None, classifier: str | None) -> list[str]:
+    """The settings that --importance and --classifier stand for."""
+    named = {"vinet.importance": importance, "vinet.classifier": classifier}
+    return [f"{key}={name}" for key, name in named.items() if name is not None]
