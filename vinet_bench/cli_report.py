@@ -33,8 +33,7 @@ def report(
         Path | None, typer.Option(help="Where to write (default: the first run).")
     ] = None,
 ) -> None:
-    """Write a run's tables (LaTeX, CSV, Markdown), its page report.html and its figures (PNG, PDF)
-    from its records, or compare two runs (tables only)."""
+    """Write a run's tables, figures and page from its records, or compare two runs."""
     from vinet_bench.report import newest_run, write_report
 
     named = runs or [str(newest_run())]

@@ -79,6 +79,11 @@ dialog.addEventListener("close", () => {
 });
 openFromHash();
 
+// On paper nothing can be opened.
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("main details").forEach((part) => { part.open = true; });
+});
+
 // -- gallery
 
 const shown = read("gallery-data");
