@@ -60,6 +60,16 @@ Maps = Annotated[
     list[str] | None,
     typer.Option(metavar="[NAME=]DIR", help="A row of maps that were made elsewhere."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Make cells in so many processes of this machine (needs Ray)."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Make cells on a Ray cluster: auto, or ray://HOST:10001."
+    ),
+]
 Rows = Annotated[
     str | None,
     typer.Option(

@@ -24,10 +24,12 @@ from vinet_bench.cli_options import (
     Patients,
     PatientsKnown,
     PresetName,
+    RayAddress,
     Rows,
     Seeds,
     Size,
     Threshold,
+    Workers,
     network_changes,
 )
 from vinet_bench.cli_report import print_tables
@@ -59,6 +61,8 @@ def run_command(
     explain: Explain = None,
     checkpoint: Checkpoint = None,
     maps: Maps = None,
+    workers: Workers = None,
+    ray: RayAddress = None,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
@@ -82,7 +86,15 @@ def run_command(
     if dry_run:
         _foretell(protocol, plan, out, device.value)
     else:
-        _carry_out(protocol, plan, out, device.value)
+        _carry_out(protocol, plan, out, device.value, _cluster(workers, ray))
+
+
+def _cluster(workers: int | None, address: str | None) -> Any:
+    if workers is None and address is None:
+        return None
+    from vinet_bench.cluster import Cluster
+
+    return Cluster(workers or 0, address or "")
 
 
 def _words(text: str | None) -> list[str] | None:
@@ -105,7 +117,7 @@ def _foretell(protocol: str, plan: Any, out: Path | None, device: str) -> None:
         out_console.print(line, soft_wrap=True)
 
 
-def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
+def _carry_out(protocol: str, plan: Any, out: Path | None, device: str, cluster: Any) -> None:
     # Known remarks of libraries that a user can do nothing about.
     warnings.filterwarnings("ignore", category=UserWarning, module="(torch|captum|timm|zennit)")
     from vinet_bench.progress import Shown
@@ -115,7 +127,7 @@ def _carry_out(protocol: str, plan: Any, out: Path | None, device: str) -> None:
     bars = Shown(err_console) if err_console.is_terminal else nullcontext()
     try:
         with bars as progress:
-            outcome = run(_names(protocol), plan, out, device, progress)
+            outcome = run(_names(protocol), plan, out, device, progress, cluster)
     except KeyboardInterrupt:  # here, since typer would swallow it before main() sees it
         err_console.print("stopped; the same command goes on where it was")
         raise typer.Exit(INTERRUPTED) from None

@@ -19,6 +19,18 @@ class Network:
     seed: int
 
 
+@dataclass(frozen=True)
+class Maps:
+    """The maps of a method for a part, which cells share too."""
+
+    method: str
+    seed: int
+    part: str
+
+
+Need = Network | Maps
+
+
 def behind_maps(cell: Cell) -> set[Network]:
     """The network that the cell's method explains, if it explains any."""
     kind = method(cell.method).info.explains

@@ -3,8 +3,7 @@
 import platform
 import subprocess
 import time
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -15,11 +14,13 @@ import numpy as np
 import torch
 
 from vinet_bench import __version__
+from vinet_bench.attempts import attempt
+from vinet_bench.cluster import Cluster, made_there
 from vinet_bench.data import load_data
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.facts import picture_facts
 from vinet_bench.data.splits import Split, majority_share, split_slices
-from vinet_bench.errors import CellError, StoreError, UserError, unknown_name
+from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.given_maps import WORD
 from vinet_bench.methods import MethodInfo, in_order, method
 from vinet_bench.models import build_vinet
@@ -80,8 +81,9 @@ def run(
     folder: Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> Outcome:
-    """Runs protocols into a run's folder (default: results/<data>-<preset>).
+    """Runs protocols into a run's folder (default: results/<data>-<preset>), here or on a cluster.
 
     Raises UserError for bad input, before anything is written. A cell that fails is a record with
     its reason, and the others go on.
@@ -107,8 +109,7 @@ def run(
         told["data"]["pictures"] = _keep_facts(data, split, store)
         told["gallery"] = plan_id
         store.start(plan_id, told, time.time())
-        with machine.computing():
-            outcome = _carry_out(chosen, shop, plan_id)
+        outcome = _carry_out(chosen, shop, plan_id, cluster)
         explained = [row["name"] for row in told["rows"] if row["kind"] != "reference"]
         if shown := showcase(shop, explained):
             store.save("gallery", plan_id, shown)
@@ -241,51 +242,35 @@ def _widened(plan: Plan, earlier: dict[str, Any] | None) -> Plan:
     return plan.model_copy(update={"methods": rows, "seeds": tuple(sorted(seeds))})
 
 
-def _carry_out(chosen: Sequence[EvalProtocol], shop: Workshop, plan_id: str) -> Outcome:
+def _carry_out(
+    chosen: Sequence[EvalProtocol], shop: Workshop, plan_id: str, cluster: Cluster | None
+) -> Outcome:
     cells = [(p, cell) for p in chosen for cell in p.cells(shop.plan)]
-    shop.store.want(plan_id, {cell: shop.cell_key(cell) for _, cell in cells})
-    made, found, failed = 0, 0, []
+    keys = {cell: shop.cell_key(cell) for _, cell in cells}
+    shop.store.want(plan_id, keys)
+    missing = [(how, cell) for how, cell in cells if not shop.store.has(keys[cell])]
+    for cell in keys.keys() - {cell for _, cell in missing}:
+        shop.store.adopt(plan_id, keys[cell])
+    made = _made_here(missing, shop) if cluster is None else made_there(missing, shop, cluster)
+    failed = []
     with shop.progress.step("cells", len(cells)) as advance:
-        for how, cell in cells:
-            key = shop.cell_key(cell)
-            if shop.store.has(key):
-                shop.store.adopt(plan_id, key)
-                found += 1
-            else:
-                with shop.store.working(key):
-                    records = _attempt(how, cell, shop)
-                    shop.store.add(plan_id, key, cell, records)
-                made += 1
-                failed += [f"{cell.title}: {r.error}" for r in records if r.error]
+        for _ in range(len(cells) - len(missing)):
             advance()
-    return Outcome(shop.store.folder, made, found, tuple(failed))
+        for cell, records in made:
+            shop.store.add(plan_id, keys[cell], cell, records)
+            failed += [f"{cell.title}: {r.error}" for r in records if r.error]
+            advance()
+    return Outcome(shop.store.folder, len(missing), len(cells) - len(missing), tuple(failed))
 
 
-def _attempt(how: EvalProtocol, cell: Cell, shop: Workshop) -> list[Record]:
-    """The cell's records with their time, or one that says why there are none."""
-    start = time.perf_counter()
-    try:
-        records = list(how.run(cell, shop))
-    except StoreError:
-        raise  # the other cells could not be kept either
-    except Exception as error:
-        records = [Record(cell, "failed", None, error=_reason(error))]
-    seconds = time.perf_counter() - start
-    return [Record(cell, r.metric, r.value, r.n, seconds, r.version, r.error) for r in records]
-
-
-def _reason(error: Exception) -> str:
-    """One line; for a fault inside a method also where it happened."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, CellError | UserError):
-        return text
-    if isinstance(error, torch.OutOfMemoryError):
-        return (
-            "the GPU's memory is not enough: use --device cpu, a smaller --size, or a smaller"
-            " network (accumulating gradients would change BatchNorm, and so the figures)"
-        )
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno})"
+def _made_here(
+    missing: Sequence[tuple[EvalProtocol, Cell]], shop: Workshop
+) -> Iterator[tuple[Cell, list[Record]]]:
+    """Each cell with its records, one after the other."""
+    for how, cell in missing:
+        # The cell is still noted as running while its records are added.
+        with shop.store.working(shop.cell_key(cell)), shop.machine.computing():
+            yield cell, attempt(how, cell, shop)
 
 
 def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from vinet_bench.metrics import hits
 from vinet_bench.models import build_vinet, vinet_task
 from vinet_bench.networks import build_classifier, build_explained
 from vinet_bench.networks.explained import load_weights
+from vinet_bench.networks_needed import Network
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
@@ -62,6 +63,7 @@ class TrainedNetworks:
     ) -> None:
         self.plan = plan
         self.data = data
+        self.split = split
         self.store = store
         self.machine = machine
         self.progress = progress
@@ -177,6 +179,14 @@ class TrainedNetworks:
     def _accuracy(self, model: nn.Module, examples: Examples) -> float:
         probabilities = predict(model, examples.images, self.machine).numpy()
         return float(hits(probabilities, examples.labels.numpy()).mean())
+
+    def places(self, network: Network) -> list[tuple[str, str]]:
+        """Kind and key of a network's artefacts; none for one that is not trained here."""
+        if network.kind == "classifier" and self.settings.explained.weights:
+            return []
+        recipe = self.recipe(network.kind)
+        key = self._network_key(recipe.title, network.seed, recipe.training)
+        return [("networks", key), ("fits", key)]
 
     def _network_key(self, title: str, seed: int, training: Training) -> str:
         parts = {"network": title, "seed": seed}

@@ -14,6 +14,7 @@ from vinet_bench.masks import fraction, reserved, scale, tied, top_k
 from vinet_bench.methods import MethodInfo, SaliencyMethod, method
 from vinet_bench.metrics import mean_rank_correlation
 from vinet_bench.models import check_alive
+from vinet_bench.networks_needed import Maps
 from vinet_bench.records import key_of
 from vinet_bench.seeds import few_by_content, generator, picture_generators
 from vinet_bench.settings import VINetTraining
@@ -114,6 +115,10 @@ class Workshop(TrainedNetworks):
         """The maps that `maps` made earlier, or None; nothing is computed."""
         stored = self.store.load("maps", self._maps_key(name, seed, part))
         return None if stored is None else torch.from_numpy(stored["maps"])
+
+    def place_of(self, maps: Maps) -> tuple[str, str]:
+        """Kind and key of the artefact that maps are."""
+        return "maps", self._maps_key(maps.method, maps.seed, maps.part)
 
     def _maps_key(self, name: str, seed: int, part: str) -> str:
         info = method(name).info
