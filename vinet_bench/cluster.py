@@ -5,12 +5,14 @@ once. Workers keep what they make in memory; the driver alone writes the store.
 """
 
 import copy
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,11 +226,12 @@ def connected(cluster: Cluster, threads: int) -> Iterator[None]:
         raise UserError("--workers and --ray need Ray: pip install 'vinet-bench[ray]'") from None
     try:
         if cluster.address:
+            _knock(cluster.address)
             ray.init(address=cluster.address, log_to_driver=False)
         else:
             cpus = cluster.workers * (threads or 1)
             ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"--ray {cluster.address}: no cluster there ({error})") from None
     try:
         yield
@@ -250,6 +253,16 @@ def made_there(
                 cell = cells[task]
                 lost = [Record(cell, "failed", None, error=made.lost)] if made.lost else []
                 yield cell, made.records or lost
+
+
+def _knock(address: str) -> None:
+    """Raises OSError or ValueError where nobody answers: Ray itself would wait for minutes."""
+    if address in ("auto", "local"):
+        return
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname is None or place.port is None:
+        raise ValueError("give auto, HOST:PORT or ray://HOST:10001")
+    socket.create_connection((place.hostname, place.port), timeout=10).close()
 
 
 def _lost(error: Exception) -> str:
