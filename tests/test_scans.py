@@ -17,8 +17,9 @@ from tests.luna import (
     small_series,
     write_dicom,
 )
+from vinet_bench.data.headers import ScanError
 from vinet_bench.data.readings import Box
-from vinet_bench.data.scans import ScanError, open_dicom, open_mhd
+from vinet_bench.data.scans import open_dicom, open_mhd
 
 HEADER = """ObjectType = Image
 NDims = 3
