@@ -89,13 +89,14 @@ class GivenMaps:
             _check_pair(file, _header(file), _header(beside), size)
             return _array(file), _array(beside)
         try:
-            _check_pair(file, npz_header(file, "maps"), npz_header(file, "ids"), size)
+            headers = {name: npz_header(file, name) for name in ("maps", "ids")}
+            _check_pair(file, headers["maps"], headers["ids"], size)
             with np.load(file, allow_pickle=False) as arrays:
                 return arrays["maps"], arrays["ids"]
         except UserError:
             raise
         except KeyError as error:
-            raise UserError(f"{file}: {shown(str(error))}: save arrays named maps and ids") from None
+            raise UserError(f"{file}: has no array named {error}: save maps and ids") from None
         except Exception:  # a damaged file makes numpy raise almost anything
             raise _unreadable(file) from None
 

@@ -27,8 +27,11 @@ def npy_header(path: Path) -> Header:
 
 def npz_header(path: Path, name: str) -> Header:
     """Of an array in a .npz file. Raises as npy_header; KeyError if it is not there, BadZipFile."""
-    with ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        return _header(file)
+    with ZipFile(path) as archive:
+        if f"{name}.npy" not in archive.namelist():
+            raise KeyError(name)
+        with archive.open(f"{name}.npy") as file:
+            return _header(file)
 
 
 def _header(file: IO[bytes]) -> Header:

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from vinet_bench.data.tables import shown
 from vinet_bench.errors import UserError
 from vinet_bench.records import Cell, Record
+from vinet_bench.stored_plan import check_cell, check_key, check_plan, check_record, check_state
 
 DATABASE = "records.sqlite"
 SCHEMA_VERSION = 2  # 1 had neither `wanted` nor `running`
@@ -79,13 +81,13 @@ def load_arrays(folder: Path, kind: str, key: str) -> dict[str, NDArray[Any]] | 
         return None
     try:
         arrays: dict[str, NDArray[Any]] = load_file(path)
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, KeyError):  # KeyError: a type that numpy lacks
         return None
     return arrays
 
 
 def artefact_path(folder: Path, kind: str, key: str) -> Path:
-    """Where a run keeps named arrays."""
+    """Where a run keeps named arrays. A key is made by key_of, or checked when it is read."""
     return folder / "artefacts" / kind / f"{key}.safetensors"
 
 
@@ -135,7 +137,13 @@ class Store:
         """What `start` noted of a plan, or None."""
         sql = "SELECT plan FROM plans WHERE id = ?"
         found = self._db.execute(sql, (plan_id,)).fetchone()
-        return None if found is None else dict(json.loads(found[0]))
+        try:
+            return None if found is None else check_plan(json.loads(found[0]))
+        except (ValueError, TypeError):
+            raise UserError(
+                f"{self.folder / DATABASE} holds a plan that does not read (damaged?): choose"
+                " another folder with --out"
+            ) from None
 
     def want(self, plan_id: str, cells: Mapping[Cell, str]) -> None:
         """Notes the cells that a plan is about to make, with their keys; a cell whose key changed
@@ -207,6 +215,11 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 def _check_version(folder: Path, db: sqlite3.Connection) -> int:
     """The store's. Raises UserError if it is newer than this program's."""
+    # Views and triggers would be a stranger's program.
+    db.execute("PRAGMA trusted_schema = OFF")
+    strange = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') LIMIT 1"
+    if db.execute(strange).fetchone() is not None:
+        raise UserError(f"{folder / DATABASE} is no store of vinet-bench: it has views or triggers")
     found: int = db.execute("PRAGMA user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
         raise UserError(f"{folder} was written by a newer vinet-bench: update this one")
@@ -219,7 +232,7 @@ def _text(cell: Cell) -> str:
 
 def _cell(text: str) -> Cell:
     known = {f.name for f in fields(Cell)}
-    return Cell(**{k: v for k, v in json.loads(text).items() if k in known})
+    return check_cell({k: v for k, v in json.loads(text).items() if k in known})
 
 
 def _process() -> tuple[int, str]:
@@ -258,8 +271,12 @@ def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
             yield db
     except sqlite3.Error as error:
         raise UserError(
-            f"{path} does not read as a store ({error}): if its run was killed, run the same"
-            " command again; it goes on where it was"
+            f"{path} does not read as a store ({shown(str(error))}): if its run was killed, run the"
+            " same command again; it goes on where it was"
+        ) from None
+    except (ValueError, TypeError, AttributeError, RecursionError):  # of json and pydantic
+        raise UserError(
+            f"{path} holds what vinet-bench does not write (damaged?): copy the run's folder again"
         ) from None
 
 
@@ -281,9 +298,9 @@ def _newest(folder: Path, db: sqlite3.Connection) -> Run:
     records, keys = [], {}
     for key, text, *rest in rows:
         cell = _cell(text)
-        records.append(Record(cell, *rest))
-        keys[cell] = key
-    return Run(folder, json.loads(found[1]), tuple(records), keys)
+        records.append(check_record(Record(cell, *rest)))
+        keys[cell] = check_key(key)
+    return Run(folder, check_plan(json.loads(found[1])), tuple(records), keys)
 
 
 @dataclass(frozen=True)
@@ -317,7 +334,7 @@ def read_states(folder: Path) -> tuple[list[CellState], bool]:
         plan_id, _ = _newest_plan(folder, db)
         if _check_version(folder, db) < 2:
             return [_made(record) for record in _by_cell(_newest(folder, db).records)], False
-        found = [_state(*row) for row in db.execute(_STATES, {"plan": plan_id})]
+        found = [_state(text, *check_state(tuple(row))) for text, *row in db.execute(_STATES, {"plan": plan_id})]
         wanted = db.execute("SELECT 1 FROM wanted WHERE plan = ? LIMIT 1", (plan_id,)).fetchone()
         return found, wanted is not None
 
@@ -332,11 +349,17 @@ def _made(record: Record) -> CellState:
 
 
 def _state(
-    text: str, seconds: float | None, error: str, pid: int | None, host: str, since: float
+    text: str,
+    seconds: float | None,
+    error: str | None,
+    pid: int | None,
+    host: str | None,
+    since: float | None,
 ) -> CellState:
     cell, here = _cell(text), host == platform.node()
     if pid is not None and (not here or _alive(pid)):
-        return CellState(cell, "running", time.time() - since, host="" if here else host)
+        began = time.time() if since is None else since
+        return CellState(cell, "running", time.time() - began, host="" if here else host or "?")
     if seconds is None:
         return CellState(cell, "waiting")
-    return CellState(cell, "failed" if error else "done", seconds, error)
+    return CellState(cell, "failed" if error else "done", seconds, error or "")
