@@ -11,6 +11,7 @@ input is kept in fuzz_crashes/READER. Exit code 1 if there was one.
 import argparse
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,9 @@ def _told(name: str, folder: Path, code: int) -> bool:
         (CRASHES / name).mkdir(parents=True, exist_ok=True)
         (CRASHES / name / path.name).write_bytes(path.read_bytes())
     crashes = sum(path.suffix != ".txt" for path in found)
+    if code != 0 and (folder / "bench").exists():  # a library crashed or hung: its last input
+        shutil.copytree(folder / "bench", CRASHES / name / "last", dirs_exist_ok=True)
+        crashes += 1
     print(f"{name}: {counts['tried']} inputs, {counts['refused']} refused, {crashes} crashes")
     if code != 0 or not counts["tried"]:
         print((folder / "log").read_text(errors="replace")[-1500:])

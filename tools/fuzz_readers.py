@@ -26,7 +26,7 @@ from vinet_bench.data.scans import Scan, open_dicom, open_mhd
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.given_maps import GivenMaps
 from vinet_bench.networks.explained import load_weights
-from vinet_bench.report import audit_run, tables
+from vinet_bench.report import tables
 from vinet_bench.report.page import to_html
 from vinet_bench.store import DATABASE, Store, read_run, read_states
 
@@ -85,7 +85,6 @@ def _run(folder: Path) -> None:
     run = read_run(folder)
     read_states(folder)
     to_html(run, tables(run))
-    audit_run(folder)
     store = Store(folder)
     try:
         store.plan("plan")
@@ -96,11 +95,9 @@ def _run(folder: Path) -> None:
 def _plan(folder: Path) -> None:
     with closing(sqlite3.connect(folder / DATABASE)) as db, db:
         db.execute("PRAGMA synchronous = OFF")
-        plan, cell = ((folder / name).read_bytes() for name in (PLAN, CELL))
-        db.execute("UPDATE plans SET plan = ?", (plan.decode("utf-8", "surrogatepass"),))
-        db.execute(
-            "UPDATE cells SET cell = ? WHERE key = 'key0'", (cell.decode("utf-8", "replace"),)
-        )
+        plan, cell = ((folder / n).read_bytes().decode("utf-8", "replace") for n in (PLAN, CELL))
+        db.execute("UPDATE plans SET plan = ?", (plan,))
+        db.execute("UPDATE cells SET cell = ? WHERE key = 'key0'", (cell,))
     _run(folder)
 
 
@@ -185,5 +182,3 @@ def with_plan(change: Callable[[dict[str, object]], None]) -> bytes:
     plan = json.loads(READERS["plan"].seeds[PLAN])
     change(plan)
     return json.dumps(plan).encode()
-
-

@@ -1,6 +1,6 @@
 """Makes tests/fuzz_seeds: for each reader of files from strangers a small, valid folder.
 
-    python -m tools.fuzz_seeds
+python -m tools.fuzz_seeds
 """
 
 import json

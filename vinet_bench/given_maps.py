@@ -188,7 +188,7 @@ def _names(file: Path, ids: NDArray[np.generic]) -> list[str]:
     try:
         names = [str(i) for i in ids.tolist()]
         printable = all(map(str.isprintable, names))
-    except ValueError:  # numbers that are no characters
+    except (ValueError, SystemError):  # numbers that are no characters
         printable = False
     if not printable:
         raise UserError(f"{file}: an id has an unprintable character: save ids as plain text")

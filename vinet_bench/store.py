@@ -334,7 +334,10 @@ def read_states(folder: Path) -> tuple[list[CellState], bool]:
         plan_id, _ = _newest_plan(folder, db)
         if _check_version(folder, db) < 2:
             return [_made(record) for record in _by_cell(_newest(folder, db).records)], False
-        found = [_state(text, *check_state(tuple(row))) for text, *row in db.execute(_STATES, {"plan": plan_id})]
+        found = [
+            _state(text, *check_state(tuple(row)))
+            for text, *row in db.execute(_STATES, {"plan": plan_id})
+        ]
         wanted = db.execute("SELECT 1 FROM wanted WHERE plan = ? LIMIT 1", (plan_id,)).fetchone()
         return found, wanted is not None
 

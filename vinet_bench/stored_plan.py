@@ -128,6 +128,7 @@ class _Plan(_Known):
 Pid = Annotated[int, Field(ge=1, lt=2**31)]
 StateRow = tuple[float | None, str | None, Pid | None, str | None, float | None]
 
+
 class _Cell(_Exact):
     protocol: Word
     method: Word

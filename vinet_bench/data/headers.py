@@ -21,8 +21,6 @@ FIELD = re.compile(r"[\w|]+", re.ASCII)
 # It ends lines at \n alone, Python at these too: one would hide a field from the other.
 CONTROLS = re.compile(rb"[^\n\t -~]")
 DATA_FIELD = re.compile(rb"^[ \t]*ElementDataFile[^\n]*(\n|\Z)", re.MULTILINE)
-DEFLATED = b"1.2.840.10008.1.2.1.99"
-TRANSFER_SYNTAX = b"\x02\x00\x10\x00UI"
 
 
 class ScanError(Exception):
@@ -61,25 +59,26 @@ def read_mhd(path: Path) -> MhdHeader:
 
 
 def check_mha(path: Path) -> None:
-    """Raises ScanError for a .mha file whose pixels are not in the file itself."""
+    """Raises ScanError for a .mha file whose pixels are not in itself, or not all there."""
     start = _start(path, whole=False)
     found = DATA_FIELD.search(start)
     if found is None:
         raise bad(path, "cannot be read as a scan (damaged?): export it again")
-    name = _fields(path, start[: found.end()]).get("ElementDataFile", "")
-    if name != "LOCAL":
-        raise bad(path, f"has the ElementDataFile '{shown(name)}', refused: a .mha holds its pixels")
-
-
-def transfer_syntax(path: Path) -> bytes:
-    """How a DICOM file is coded. Raises ScanError for a deflated one, which may grow a thousandfold
-    before anything of it can be checked."""
-    with path.open("rb") as file:
-        start = file.read(1024)
-    syntax = start.partition(TRANSFER_SYNTAX)[2][2:66].partition(b"\x02\x00")[0].strip(b"\0 ")
-    if syntax == DEFLATED:
-        raise bad(path, "is deflated: export it without compression")
-    return syntax
+    fields = _fields(path, start[: found.end()])
+    if (name := fields.get("ElementDataFile", "")) != "LOCAL":
+        raise bad(
+            path, f"has the ElementDataFile '{shown(name)}', refused: a .mha holds its pixels"
+        )
+    _check_form(path, fields, ("2", "3"), ("false", "true"))
+    size = _whole(path, fields, "DimSize", int(fields["NDims"]))
+    if not all(1 <= n <= most for n, most in zip(size, MOST, strict=False)):
+        raise bad(path, f"has the DimSize {_text(fields, 'DimSize')}: no CT is that large or small")
+    needed = math.prod(size) * _bytes(path, fields)
+    there = path.stat().st_size - found.end()
+    if fields.get("CompressedData", "False").lower() == "true":
+        (needed,) = _whole(path, fields, "CompressedDataSize", 1)
+    if not 1 <= needed <= there:
+        raise bad(path, f"has {there} bytes of pixels and its header needs {needed}: copy it again")
 
 
 def is_spacing(sides_mm: Sequence[float]) -> bool:
@@ -136,20 +135,25 @@ def _numbers(path: Path, fields: Mapping[str, str], key: str, count: int) -> lis
     return values
 
 
-def _whole(path: Path, fields: Mapping[str, str], key: str) -> list[int]:
-    values = _numbers(path, fields, key, 3)
+def _whole(path: Path, fields: Mapping[str, str], key: str, count: int = 3) -> list[int]:
+    values = _numbers(path, fields, key, count)
     if any(value != int(value) for value in values):
         raise bad(path, f"has '{key} = {_text(fields, key)}', not whole numbers: mend it")
     return [int(value) for value in values]
 
 
-def _check_form(path: Path, fields: Mapping[str, str]) -> None:
-    """Raises ScanError for all but three dimensions of plain binary numbers."""
-    if fields.get("NDims") != "3":
+def _check_form(
+    path: Path,
+    fields: Mapping[str, str],
+    dimensions: Sequence[str] = ("3",),
+    compressed: Sequence[str] = ("false",),
+) -> None:
+    """Raises ScanError for all but plain binary numbers of these dimensions."""
+    if fields.get("NDims") not in dimensions:
         raise bad(path, f"has the NDims '{_text(fields, 'NDims')}': a scan has 3")
     if fields.get("BinaryData", "True").lower() != "true":
         raise bad(path, "holds numbers as text (BinaryData): write it as binary data")
-    if fields.get("CompressedData", "False").lower() != "false":
+    if fields.get("CompressedData", "False").lower() not in compressed:
         raise bad(path, "is compressed, so that no region can be read: write it uncompressed")
     if fields.get("ElementNumberOfChannels", "1") != "1":
         raise bad(path, "has several channels: CT has one")
@@ -157,12 +161,17 @@ def _check_form(path: Path, fields: Mapping[str, str]) -> None:
         raise bad(path, "skips bytes of its data file (HeaderSize): write it without a header")
 
 
+def _bytes(path: Path, fields: Mapping[str, str]) -> int:
+    """Of a voxel."""
+    if (kind := fields.get("ElementType", "")) not in BYTES:
+        raise bad(path, f"has the ElementType '{_text(fields, 'ElementType')}': use MET_SHORT")
+    return BYTES[kind]
+
+
 def _check_data(path: Path, fields: Mapping[str, str], size: Sequence[int]) -> None:
     """Raises ScanError unless the data file lies beside the header and holds what it promises."""
     name = fields.get("ElementDataFile", "")
-    kind = fields.get("ElementType", "")
-    if kind not in BYTES:
-        raise bad(path, f"has the ElementType '{_text(fields, 'ElementType')}': use MET_SHORT")
+    each = _bytes(path, fields)
     if not name or name in ("LOCAL", "LIST", ".", "..") or "%" in name or set(name) & set("/\\:"):
         raise bad(
             path, f"has the ElementDataFile '{shown(name)}', refused: name one file beside it"
@@ -176,7 +185,7 @@ def _check_data(path: Path, fields: Mapping[str, str], size: Sequence[int]) -> N
         raise bad(path, f"names {shown(name)}, which is missing: copy it too")
     if data.resolve().parent not in (path.parent.resolve(), path.resolve().parent):
         raise bad(path, f"names {shown(name)}, a link that leaves its folder: copy the file itself")
-    needed = math.prod(size) * BYTES[kind]
+    needed = math.prod(size) * each
     if there < needed:
         raise ScanError(
             f"{shown(name)} has {there} bytes and its header needs {needed}: copy it again"

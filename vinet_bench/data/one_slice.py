@@ -1,8 +1,5 @@
 """One picture or CT slice from a file, as a network is shown it: read as untrusted input."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from vinet_bench.data.pictures import (
     resize_picture,
 )
 from vinet_bench.data.readings import Box
-from vinet_bench.data.scans import check_whole, extract, open_mhd, read_information, tag
+from vinet_bench.data.scans import extract, open_mhd, read_information, tag
 from vinet_bench.data.tables import shown
 from vinet_bench.errors import UserError
 
@@ -68,10 +65,9 @@ def _read_scan(path: Path, number: int | None) -> Slice:
     if path.suffix.lower() == ".mhd":
         return _read_mhd(path, number)
     try:
-        with _no_stderr():
-            across, down, count = _checked_size(path)
-            chosen, note = _chosen(path, count, number)
-            hu = extract(path, (0, 0, chosen), Box(0, 0, across, down))
+        across, down, count = _checked_size(path)
+        chosen, note = _chosen(path, count, number)
+        hu = extract(path, (0, 0, chosen), Box(0, 0, across, down))
     except ScanError as error:
         raise UserError(str(error)) from None
     return Slice(_windowed(hu), note)
@@ -113,22 +109,7 @@ def _checked_size(path: Path) -> tuple[int, int, int]:
         raise PictureError(f"is larger than {LARGEST} x {LARGEST}: crop or shrink it first")
     if across * down * count > MOST_VOXELS:
         raise PictureError(f"has {count} slices, too many to be read: export the one you want")
-    if path.suffix.lower() != ".mha":
-        check_whole(path)
     return across, down, count
-
-
-@contextmanager
-def _no_stderr() -> Iterator[None]:
-    """ITK's readers write to the process's stderr themselves; the error says all there is."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _windowed(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -212,9 +212,7 @@ def _assembled(folder: Path, about: Description) -> SliceDataset:
     )
 
 
-def _check_printable(
-    folder: Path, about: Description, rows: Sequence[Mapping[str, str]]
-) -> None:
+def _check_printable(folder: Path, about: Description, rows: Sequence[Mapping[str, str]]) -> None:
     """Raises UserError for names that would break a table's or a message's line."""
     for text in (about.name, *about.class_names, *about.notes):
         if not text.isprintable():

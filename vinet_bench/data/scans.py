@@ -5,8 +5,10 @@ larger than the asked region is ever in memory.
 """
 
 import math
+import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vinet_bench.data.headers import MOST, ScanError, bad, is_spacing, read_mhd, transfer_syntax
+from vinet_bench.data.dicom_elements import check_elements
+from vinet_bench.data.headers import MOST, ScanError, bad, is_spacing, read_mhd
 from vinet_bench.data.readings import Box
 from vinet_bench.data.tables import shown
 
@@ -22,6 +25,7 @@ META = (".mhd", ".mha")  # MetaImage; all else is DICOM, whatever its name
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.float32]
+
 
 class Scan(Protocol):
     """A series of axial slices, from which regions are read."""
@@ -149,8 +153,6 @@ class DicomScan:
 
 SERIES, PATIENT, POSITION = "0020|000e", "0010|0020", "0020|0032"
 ORIENTATION = "0020|0037"
-SEQUENCE_END = b"\xfe\xff\xdd\xe0"
-UNCOMPRESSED = (b"", b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2")
 
 
 def open_dicom(folder: Path, wanted: Iterable[str]) -> tuple[list[DicomScan], list[ScanError]]:
@@ -196,7 +198,6 @@ def _dicom_slice(path: Path, header: Any) -> DicomSlice:
         raise bad(path, "has several frames: a CT series has a file for each slice")
     if header.GetNumberOfComponents() != 1:
         raise bad(path, "has colours: CT has none")
-    check_whole(path)
     across, down = header.GetSpacing()[:2]
     if not is_spacing((across, down)):
         raise bad(path, f"has pixels of {across:g} x {down:g} mm: export it again")
@@ -210,15 +211,6 @@ def _dicom_slice(path: Path, header: Any) -> DicomSlice:
     if len(turn) != 6 or not np.allclose(np.abs(turn), (1, 0, 0, 0, 1, 0), atol=1e-3):
         raise bad(path, "is not axial: only axial series can be cut")
     return DicomSlice(path, height_mm, (width, height), (across, down))
-
-
-def check_whole(path: Path) -> None:
-    """Raises ScanError for a compressed file that was cut off, which GDCM fills up with zeros."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - 1024))
-        end = file.read()
-    if transfer_syntax(path) not in UNCOMPRESSED and SEQUENCE_END not in end:
-        raise bad(path, "ends too early: copy it again")
 
 
 def _series(series: str, patients: set[str], slices: list[DicomSlice]) -> DicomScan:
@@ -257,8 +249,9 @@ def read_information(path: Path) -> Any:
     reader = _reader(path)
     try:
         if path.suffix.lower() not in META:
-            transfer_syntax(path)
-        reader.ReadImageInformation()
+            check_elements(path)
+        with _no_stderr():
+            reader.ReadImageInformation()
     except (RuntimeError, OSError):
         raise bad(path, "cannot be read (damaged?): copy it again") from None
     return reader
@@ -276,8 +269,22 @@ def extract(path: Path, corner: tuple[int, int, int], box: Box) -> Pixels:
     reader.SetExtractIndex(list(corner)[:dimensions])
     reader.SetExtractSize([box.width, box.height, 1][:dimensions])
     try:
-        values = SimpleITK.GetArrayFromImage(reader.Execute())
+        with _no_stderr():
+            values = SimpleITK.GetArrayFromImage(reader.Execute())
     except RuntimeError:
         raise bad(path, "cannot be read (damaged?): copy it again") from None
     pixels: Pixels = values.reshape(box.height, box.width).astype(np.float32)
     return pixels
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """ITK's readers write to the process's stderr themselves; the error says all there is."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
