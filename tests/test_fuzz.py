@@ -31,7 +31,7 @@ QUICK = settings(
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
-FEW = settings(QUICK, max_examples=25)
+FEW = settings(QUICK, max_examples=50)
 
 
 @st.composite

@@ -27,7 +27,7 @@ from vinet_bench.errors import CellError, UserError
 from vinet_bench.given_maps import GivenMaps
 from vinet_bench.networks.explained import load_weights
 from vinet_bench.report import tables
-from vinet_bench.report.page import to_html
+from vinet_bench.report.page.cases import gallery
 from vinet_bench.store import DATABASE, Store, read_run, read_states
 
 SEEDS = Path(__file__).resolve().parents[1] / "tests" / "fuzz_seeds"
@@ -84,7 +84,8 @@ def _maps(folder: Path) -> None:
 def _run(folder: Path) -> None:
     run = read_run(folder)
     read_states(folder)
-    to_html(run, tables(run))
+    tables(run)
+    gallery(run)
     store = Store(folder)
     try:
         store.plan("plan")

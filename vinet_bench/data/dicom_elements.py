@@ -49,8 +49,8 @@ def check_elements(path: Path) -> None:
 
 
 def _coded_side(start: bytes) -> int:
-    """The longer side in pixels that a compressed picture itself claims, for which its decoder makes
-    room whatever the DICOM header says; 0 where it claims none."""
+    """The longer side in pixels that a compressed picture claims itself, 0 if none: its decoder
+    makes room for that, whatever the DICOM header says."""
     if start.startswith(JPEG_2000) and len(start) >= 16:
         return int(max(struct.unpack(">II", start[8:16])))
     place = len(JPEG) if start.startswith(JPEG) else len(start)
