@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load, save
 from torch import nn
 
 from tools.fuzz_readers import PLAN, READERS, SIDE, Bench
@@ -290,6 +291,34 @@ FIGURE = {"key": "a", "metric": "accuracy", "kinds": ["method"]}
 )
 def test_a_plan_that_no_run_stored(said: Said, content: bytes) -> None:
     assert "holds what vinet-bench does not write" in said("plan", PLAN, content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "name", "value"),
+    [
+        ("gallery", "plan", "places", np.array([0, 10**6])),
+        ("gallery", "plan", "map:cam", np.zeros((2, 8, 8), np.uint8)),
+        ("gallery", "plan", "pictures", np.zeros((2, 32, 32))),
+        ("gallery", "plan", "evidence", np.zeros(0, np.uint8)),
+        ("pictures", "facts", "label", np.full(30, 99)),
+        ("pictures", "facts", "patient", np.full(30, -1)),
+        ("pictures", "facts", "ids", np.frombuffer(b"[1]", np.uint8)),
+        ("pictures", "facts", "looks", np.zeros((2, 32), np.uint8)),
+    ],
+)
+def test_arrays_that_do_not_fit_the_run(
+    said: Said, tmp_path: Path, kind: str, key: str, name: str, value: Any
+) -> None:
+    place = f"artefacts/{kind}/{key}.safetensors"
+    arrays = load(seed("run", place)) | {name: value}
+    assert "holds what vinet-bench does not write" in said("run", place, save(arrays))
+
+
+def test_a_gallery_of_controls_alone_is_shown(tmp_path: Path) -> None:
+    """Found by taking a method's maps away."""
+    place = "artefacts/gallery/plan.safetensors"
+    arrays = {k: v for k, v in load(seed("run", place)).items() if k != "map:cam"}
+    assert Bench(READERS["run"], tmp_path / "bench").refusal(place, save(arrays)) is None
 
 
 def test_a_store_with_a_program_in_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import platform
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 from vinet_bench.data.tables import shown
 from vinet_bench.errors import UserError
 from vinet_bench.records import Cell, Record
+from vinet_bench.stored_arrays import check_facts, check_gallery, check_scores
 from vinet_bench.stored_plan import check_cell, check_key, check_plan, check_record, check_state
 
 DATABASE = "records.sqlite"
@@ -56,21 +57,39 @@ class Run:
 
     def scores(self, cell: Cell) -> dict[str, NDArray[Any]]:
         """By metric the score of each test picture, (N, ...); empty if none are stored."""
-        return self._arrays("scores", self.keys.get(cell, ""))
+        return self._arrays("scores", self.keys.get(cell), check_scores)
 
     def pictures(self) -> dict[str, NDArray[Any]]:
         """What is known of every picture of the data (see data.facts); empty if nothing is."""
-        return self._arrays("pictures", self.plan.get("data", {}).get("pictures", ""))
+        data = self.plan.get("data", {})
+        classes = len(data.get("class_names", []))
+        return self._arrays("pictures", data.get("pictures"), lambda a: check_facts(a, classes))
 
     def gallery(self) -> dict[str, NDArray[Any]]:
         """Some test pictures and every method's maps of them (see showcase); empty before the
         run's end."""
-        return self._arrays("gallery", self.plan.get("gallery", ""))
+        facts = self.pictures()
+        if not facts:
+            return {}
+        return self._arrays("gallery", self.plan.get("gallery"), lambda a: check_gallery(a, facts))
 
-    def _arrays(self, kind: str, key: str) -> dict[str, NDArray[Any]]:
-        """Read once: a report asks for the same scores many times."""
+    def _arrays(
+        self, kind: str, key: str | None, check: Callable[[dict[str, NDArray[Any]]], None]
+    ) -> dict[str, NDArray[Any]]:
+        """Read once: a report asks for the same scores many times. Raises UserError for arrays
+        that no run stores."""
+        key = key or ""
         if (kind, key) not in self._read:
-            self._read[kind, key] = load_arrays(self.folder, kind, key) or {}
+            found = load_arrays(self.folder, kind, key) or {}
+            try:
+                if found:
+                    check(found)
+            except (ValueError, RecursionError):
+                raise UserError(
+                    f"{artefact_path(self.folder, kind, key)} holds what vinet-bench does not"
+                    " write (damaged?): run the same command again, or copy the folder again"
+                ) from None
+            self._read[kind, key] = found
         return self._read[kind, key]
 
 
