@@ -1,15 +1,18 @@
 """Readers of files from strangers: damaged input reads, or is refused in one line."""
 
+import io
 import json
 import re
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from tools.fuzz_readers import CELL, PLAN, READERS, Bench
+from tools.fuzz_readers import CELL, PLAN, READERS, SIDE, Bench
 
 WORDS = re.compile(rb"[\w.+-]+")
 # What breaks readers: numbers out of range, places elsewhere, texts that are no text.
@@ -22,7 +25,8 @@ LEAVES: tuple[Any, ...] = (
     *(None, True, 0, -1, 10**30, 1e300, float("nan"), "", "x\ny", "../a", [], {}, [[]], {"a": 1}),
     *("{data.__class__}", "{data:>9999999999}", "\ud800"),
 )
-Change = Callable[[bytes], bytes]
+SIZE_64 = struct.pack(">HHIIIIII", 41, 0, 64, 64, 0, 0, 64, 64)  # of a JPEG 2000 codestream
+SIZE_20000 = struct.pack(">HHIIIIII", 41, 0, 20_000, 20_000, 0, 0, 20_000, 20_000)
 QUICK = settings(
     max_examples=100,
     deadline=None,
@@ -106,6 +110,20 @@ def _branches(tree: Any) -> Iterator[tuple[Any, Any]]:
         yield from _branches(tree[key])
 
 
+def _no_characters() -> bytes:
+    ids = np.array([0xFFFFFFFF, 65], np.uint32).view("<U1")
+    buffer = io.BytesIO()
+    np.savez(buffer, maps=np.zeros((2, SIDE, SIDE)), ids=ids)
+    return buffer.getvalue()
+
+
+def crash(reader: str, name: str, old: bytes, new: bytes) -> tuple[str, bytes]:
+    """A file that once crashed its reader, made from the seed."""
+    content = READERS[reader].seeds[name]
+    assert old in content
+    return name, content.replace(old, new, 1)
+
+
 @pytest.fixture(scope="module")
 def benches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
     return {n: Bench(r, tmp_path_factory.mktemp("fuzz") / n) for n, r in READERS.items()}
@@ -131,12 +149,17 @@ def test_mhd(benches: dict[str, Bench], change: tuple[str, bytes]) -> None:
 
 @QUICK
 @given(damaged("mha"))
+@example(crash("mha", "a.mha", b"BinaryData = True\nB", b"BinaryData ="))  # MetaIO aborted
 def test_mha(benches: dict[str, Bench], change: tuple[str, bytes]) -> None:
     benches["mha"].refusal(*change)
 
 
 @QUICK
 @given(damaged("dicom"))
+@example(
+    crash("dicom", "1.dcm", b"\x16\x00AE\x0e", b"\x16\x00A/\xcd\x8dE\x0e")
+)  # 1.3 GiB
+@example(crash("dicom", "1.dcm", SIZE_64, SIZE_20000))  # 1.5 GiB
 def test_dicom(benches: dict[str, Bench], change: tuple[str, bytes]) -> None:
     benches["dicom"].refusal(*change)
 
@@ -167,6 +190,7 @@ def test_maps(benches: dict[str, Bench], change: tuple[str, bytes]) -> None:
 
 @QUICK
 @given(damaged("maps_npz"))
+@example(("maps.npz", _no_characters()))  # a SystemError in numpy
 def test_maps_npz(benches: dict[str, Bench], change: tuple[str, bytes]) -> None:
     benches["maps_npz"].refusal(*change)
 
