@@ -156,9 +156,7 @@ def test_mha(benches: dict[str, Bench], change: tuple[str, bytes]) -> None:
 
 @QUICK
 @given(damaged("dicom"))
-@example(
-    crash("dicom", "1.dcm", b"\x16\x00AE\x0e", b"\x16\x00A/\xcd\x8dE\x0e")
-)  # 1.3 GiB
+@example(crash("dicom", "1.dcm", b"\x16\x00AE\x0e", b"\x16\x00A/\xcd\x8dE\x0e"))  # 1.3 GiB
 @example(crash("dicom", "1.dcm", SIZE_64, SIZE_20000))  # 1.5 GiB
 def test_dicom(benches: dict[str, Bench], change: tuple[str, bytes]) -> None:
     benches["dicom"].refusal(*change)

@@ -12,6 +12,7 @@ from PIL import Image
 from vinet_bench.data.tables import shown
 
 LARGEST = 4096
+LARGEST_NUMBER = 32  # bytes of numpy's widest, a complex one
 HU_WINDOW = (-1000.0, 400.0)
 GREY_8 = ("1", "L", "LA")
 GREY_16 = ("I", "I;16", "I;16B", "I;16L")  # Pillow before 11 opens 16-bit PNG as "I"
@@ -115,7 +116,7 @@ def _read_npy(path: Path) -> NDArray[np.generic]:
             shape = " x ".join(map(str, mapped.shape)) or "no dimensions"
             raise PictureError(f"has the shape {shape}: save one grey picture (height x width)")
         _check_size(*mapped.shape)
-        if mapped.dtype.kind not in "buif":  # of which one element may be as large as a disk
+        if mapped.dtype.itemsize > LARGEST_NUMBER:  # one element may be as large as a disk
             raise _no_grey(mapped.dtype)
         return np.array(mapped)
     except PictureError:
