@@ -14,6 +14,7 @@ from PIL import Image
 from test_cli import Command, assert_one_line, command  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
+from tools.fuzz_readers import READERS
 from vinet_bench import models
 from vinet_bench.data.one_slice import read_slice
 from vinet_bench.data.phantom import phantom
@@ -334,9 +335,12 @@ def test_a_mistake_in_explain_is_one_line(
 
 
 def test_itk_says_nothing_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "bad.mha").write_text("ObjectType = Image\nElementDataFile = missing.raw\n")
-    with pytest.raises(UserError, match="cannot be read as a scan"):
-        read_slice(tmp_path / "bad.mha", 32)
+    coded = READERS["dicom"].seeds["1.dcm"]
+    damaged = coded.replace(b"\xff\x52", b"\xff\x53")  # how the JPEG 2000 stream is coded
+    assert damaged != coded
+    (tmp_path / "bad.dcm").write_bytes(damaged)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_slice(tmp_path / "bad.dcm", 32)
     assert capfd.readouterr() == ("", "")
 
 

@@ -17,8 +17,9 @@ from tests.luna import (
     small_series,
     write_dicom,
 )
+from vinet_bench.data.headers import ScanError
 from vinet_bench.data.readings import Box
-from vinet_bench.data.scans import ScanError, open_dicom, open_mhd
+from vinet_bench.data.scans import open_dicom, open_mhd
 
 HEADER = """ObjectType = Image
 NDims = 3
@@ -163,7 +164,7 @@ def test_bad_dicom(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("compressed", "words"),
-    [(False, "cannot be read (damaged?)"), (True, "ends too early")],
+    [(False, "ends too early"), (True, "ends too early")],
 )
 def test_a_truncated_dicom_file(tmp_path: Path, compressed: bool, words: str) -> None:
     """The library fills some of what is missing of a small compressed file up with zeros."""

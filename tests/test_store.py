@@ -216,9 +216,10 @@ def test_a_cell_of_another_plan_is_adopted_once(store: Store) -> None:
 
 def test_the_same_plan_with_more_rows_stays_one_plan(store: Store) -> None:
     store.add("plan", "key", CELL, records(0.25))
-    store.start("plan", PLAN | {"rows": [{"name": "cam"}]}, 2.0)
+    row = {"name": "cam", "title": "CAM", "kind": "method"}
+    store.start("plan", PLAN | {"rows": [row]}, 2.0)
     run = read_run(store.folder)
-    assert run.plan["rows"] == [{"name": "cam"}]
+    assert run.plan["rows"] == [row]
     assert [r.value for r in run.records] == [0.25]
 
 

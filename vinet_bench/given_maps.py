@@ -3,7 +3,7 @@ input."""
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vinet_bench.data.tables import shown
 from vinet_bench.errors import CellError, UserError
+from vinet_bench.npy_headers import LARGEST_BYTES, Header, npy_header, npz_header
 
 WORD = "maps"  # before the colon of such a row's name
 ONE_ARRAY = ("maps.npz", "maps.npy")
@@ -58,7 +60,8 @@ class GivenMaps:
         digest = hashlib.sha256()
         for file in self._files:
             digest.update(f"{file.relative_to(self.folder)}\0".encode())
-            digest.update(_bytes(file))
+            for chunk in _chunks(file):
+                digest.update(chunk)
         return f"{WORD}:{self.title}@{digest.hexdigest()[:12]}"
 
     def read(self, size: tuple[int, int]) -> Maps:
@@ -69,29 +72,29 @@ class GivenMaps:
         """
         first = self._files[0]
         if first.name not in ONE_ARRAY:
-            return {self._id(file): _checked(_array(file), file, size) for file in self._files}
-        maps, ids = self._whole(first)
-        if maps.ndim != 3 or ids.ndim != 1 or ids.dtype.kind != "U" or len(ids) != len(maps):
-            raise UserError(
-                f"{first}: maps of shape {maps.shape} and ids of shape {ids.shape}, {ids.dtype}:"
-                " save maps (N, H, W) and their pictures' ids (N,) as text"
-            )
-        if len(set(ids.tolist())) != len(ids):
-            raise UserError(f"{first}: an id stands twice: save one map for each picture")
-        return {
-            str(i): _checked(one, first, size, f", id {i}")
-            for i, one in zip(ids, maps, strict=True)
-        }
+            return {self._id(file): _one(file, size) for file in self._files}
+        maps, ids = self._whole(first, size)
+        names = _names(first, ids)
+        return {i: _checked(one, first, f", id {i}") for i, one in zip(names, maps, strict=True)}
 
     def _id(self, file: Path) -> str:
         return file.relative_to(self.folder).with_suffix("").as_posix()
 
-    def _whole(self, file: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def _whole(
+        self, file: Path, size: tuple[int, int]
+    ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        """Maps (N, H, W) and ids (N,), whose headers show that they fit before they are read."""
         if file.suffix == ".npy":
-            return _array(file), _array(self.folder / "ids.npy")
+            beside = self.folder / "ids.npy"
+            _check_pair(file, _header(file), _header(beside), size)
+            return _array(file), _array(beside)
         try:
+            headers = {name: npz_header(file, name) for name in ("maps", "ids")}
+            _check_pair(file, headers["maps"], headers["ids"], size)
             with np.load(file, allow_pickle=False) as arrays:
                 return arrays["maps"], arrays["ids"]
+        except UserError:
+            raise
         except KeyError as error:
             raise UserError(f"{file}: has no array named {error}: save maps and ids") from None
         except Exception:  # a damaged file makes numpy raise almost anything
@@ -129,35 +132,81 @@ def _missing(maps: Maps, ids: Sequence[str]) -> list[str]:
     return [i for i in ids if _known(maps, i) not in maps]
 
 
-def _bytes(file: Path) -> bytes:
+def _chunks(file: Path) -> Iterator[bytes]:
     try:
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            while chunk := opened.read(2**20):
+                yield chunk
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
 
 
+def _header(file: Path) -> Header:
+    try:
+        return npy_header(file)
+    except Exception:  # a damaged file makes numpy raise almost anything
+        raise _unreadable(file) from None
+
+
 def _array(file: Path) -> NDArray[np.generic]:
+    """Of a file whose header is checked already."""
     try:
         loaded: NDArray[np.generic] = np.load(file, allow_pickle=False)
-        return loaded[...]  # an .npz in disguise has no such thing
+        return loaded
     except Exception:  # as above
         raise _unreadable(file) from None
 
 
 def _unreadable(file: Path) -> UserError:
     return UserError(
-        f"{file}: cannot be read (damaged, or pickled objects?): save plain arrays with numpy"
+        f"{file}: cannot be read (damaged, or pickled objects, or over {LARGEST_BYTES >> 20} MiB?):"
+        " save plain arrays with numpy"
     )
 
 
-def _checked(
-    one: NDArray[np.generic], file: Path, size: tuple[int, int], where: str = ""
-) -> NDArray[np.float32]:
-    if one.shape != size:
-        raise UserError(f"{file}{where}: shape {one.shape}, not {size}, that of the pictures")
-    if one.dtype.kind not in "buif":
-        raise UserError(f"{file}{where}: holds {one.dtype}, not numbers")
-    found = one.astype(np.float32)
+def _check_pair(file: Path, maps: Header, ids: Header, size: tuple[int, int]) -> None:
+    """Raises UserError unless these are N maps of a size and N texts."""
+    if len(maps.shape) != 3 or ids.shape != maps.shape[:1] or ids.dtype.kind != "U":
+        raise UserError(
+            f"{file}: maps of shape {maps.shape} and ids of shape {ids.shape}, {ids.dtype}:"
+            " save maps (N, H, W) and their pictures' ids (N,) as text"
+        )
+    _check_one(file, maps.shape[1:], maps.dtype, size)
+
+
+def _check_one(
+    file: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic], size: tuple[int, int]
+) -> None:
+    if shape != size:
+        raise UserError(f"{file}: shape {shape}, not {size}, that of the pictures")
+    if dtype.kind not in "buif":
+        raise UserError(f"{file}: holds {shown(str(dtype))}, not numbers")
+
+
+def _names(file: Path, ids: NDArray[np.generic]) -> list[str]:
+    """The ids as text. Raises UserError for one that stands twice or is no text."""
+    try:
+        names = [str(i) for i in ids.tolist()]
+        printable = all(map(str.isprintable, names))
+    except (ValueError, SystemError):  # numbers that are no characters
+        printable = False
+    if not printable:
+        raise UserError(f"{file}: an id has an unprintable character: save ids as plain text")
+    if len(set(names)) != len(names):
+        raise UserError(f"{file}: an id stands twice: save one map for each picture")
+    return names
+
+
+def _one(file: Path, size: tuple[int, int]) -> NDArray[np.float32]:
+    """One picture's map (H, W). Raises UserError."""
+    header = _header(file)
+    _check_one(file, header.shape, header.dtype, size)
+    return _checked(_array(file), file)
+
+
+def _checked(one: NDArray[np.generic], file: Path, where: str = "") -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        found = one.astype(np.float32)
     if not np.isfinite(found).all():
         raise UserError(f"{file}{where}: has values that are not finite")
     return found

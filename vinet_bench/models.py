@@ -3,16 +3,18 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import torch
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vinet_bench import __version__
 from vinet_bench.ablations import rules_of
+from vinet_bench.data.pictures import LARGEST
+from vinet_bench.data.tables import check_bytes, printable, shown
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.masks import constant
 from vinet_bench.networks import build_classifier, build_importance
@@ -59,13 +61,17 @@ def check_alive(maps: Tensor) -> None:
         )
 
 
+Side = Annotated[int, Field(ge=1, le=LARGEST)]
+Printable = Annotated[str, AfterValidator(printable)]
+
+
 class ModelConfig(Frozen):
     """What must be known of a trained VINet to use it again, and where it comes from."""
 
     version: str
-    class_names: tuple[str, ...]
-    size: tuple[int, int]
-    seed: int
+    class_names: Annotated[tuple[Printable, ...], Field(min_length=2, max_length=1000)]
+    size: tuple[Side, Side]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     threshold: float
     data: str
     data_fingerprint: str
@@ -87,12 +93,18 @@ class TrainedVINet:
         config = _read_config(folder)
         network = build_vinet(config.vinet, len(config.class_names), config.size, config.seed)
         try:
-            network.load_state_dict(load_file(folder / WEIGHTS))
+            weights = load_file(folder / WEIGHTS)
+            network.load_state_dict(weights)
         except (SafetensorError, OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"{folder / WEIGHTS} does not fit its {CONFIG} ({reason}): train the model again"
             ) from None
+        broken = next((n for n, w in weights.items() if not torch.isfinite(w).all()), None)
+        if broken is not None:
+            raise UserError(
+                f"{folder / WEIGHTS}: {shown(broken)} has values that are not finite: train again"
+            )
         # As in training: another memory format takes other kernels, and the last bits change.
         network.to(memory_format=torch.channels_last)
         return cls(network.to(machine.device).eval().requires_grad_(False), config, machine)
@@ -122,6 +134,7 @@ def _read_config(folder: Path) -> ModelConfig:
     if not path.is_file():
         raise UserError(f"{folder} holds no model (no {CONFIG}): give the folder of `train --out`")
     try:
+        check_bytes(path)
         return ModelConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (ValidationError, ValueError, OSError):
+    except (ValidationError, ValueError, OSError, RecursionError):
         raise UserError(f"{path} does not read as a model of vinet-bench {__version__}") from None

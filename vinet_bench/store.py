@@ -10,7 +10,7 @@ import os
 import platform
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -22,8 +22,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from vinet_bench.data.tables import shown
 from vinet_bench.errors import StoreError, UserError
 from vinet_bench.records import Cell, Record
+from vinet_bench.stored_arrays import check_facts, check_gallery, check_scores
+from vinet_bench.stored_plan import check_cell, check_key, check_plan, check_record, check_state
 
 _LOG = logging.getLogger(__name__)
 DATABASE = "records.sqlite"
@@ -59,21 +62,39 @@ class Run:
 
     def scores(self, cell: Cell) -> dict[str, NDArray[Any]]:
         """By metric the score of each test picture, (N, ...); empty if none are stored."""
-        return self._arrays("scores", self.keys.get(cell, ""))
+        return self._arrays("scores", self.keys.get(cell), check_scores)
 
     def pictures(self) -> dict[str, NDArray[Any]]:
         """What is known of every picture of the data (see data.facts); empty if nothing is."""
-        return self._arrays("pictures", self.plan.get("data", {}).get("pictures", ""))
+        data = self.plan.get("data", {})
+        classes = len(data.get("class_names", []))
+        return self._arrays("pictures", data.get("pictures"), lambda a: check_facts(a, classes))
 
     def gallery(self) -> dict[str, NDArray[Any]]:
         """Some test pictures and every method's maps of them (see showcase); empty before the
         run's end."""
-        return self._arrays("gallery", self.plan.get("gallery", ""))
+        facts = self.pictures()
+        if not facts:
+            return {}
+        return self._arrays("gallery", self.plan.get("gallery"), lambda a: check_gallery(a, facts))
 
-    def _arrays(self, kind: str, key: str) -> dict[str, NDArray[Any]]:
-        """Read once: a report asks for the same scores many times."""
+    def _arrays(
+        self, kind: str, key: str | None, check: Callable[[dict[str, NDArray[Any]]], None]
+    ) -> dict[str, NDArray[Any]]:
+        """Read once: a report asks for the same scores many times. Raises UserError for arrays
+        that no run stores."""
+        key = key or ""
         if (kind, key) not in self._read:
-            self._read[kind, key] = load_arrays(self.folder, kind, key) or {}
+            found = load_arrays(self.folder, kind, key) or {}
+            try:
+                if found:
+                    check(found)
+            except (ValueError, RecursionError):
+                raise UserError(
+                    f"{artefact_path(self.folder, kind, key)} holds what vinet-bench does not"
+                    " write (damaged?): run the same command again, or copy the folder again"
+                ) from None
+            self._read[kind, key] = found
         return self._read[kind, key]
 
 
@@ -84,7 +105,7 @@ def load_arrays(folder: Path, kind: str, key: str) -> dict[str, NDArray[Any]] | 
         return None
     try:
         arrays, digest = _contents(path)
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, KeyError):  # KeyError: a type that numpy lacks
         arrays, digest = {}, ""
     if digest not in (None, _digest(arrays)):
         _LOG.warning("%s is damaged: it is left out here, and the next run makes it again", path)
@@ -110,7 +131,7 @@ def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def artefact_path(folder: Path, kind: str, key: str) -> Path:
-    """Where a run keeps named arrays."""
+    """Where a run keeps named arrays. A key is made by key_of, or checked when it is read."""
     return folder / "artefacts" / kind / f"{key}.safetensors"
 
 
@@ -160,7 +181,13 @@ class Store:
         """What `start` noted of a plan, or None."""
         sql = "SELECT plan FROM plans WHERE id = ?"
         found = self._db.execute(sql, (plan_id,)).fetchone()
-        return None if found is None else dict(json.loads(found[0]))
+        try:
+            return None if found is None else check_plan(json.loads(found[0]))
+        except (ValueError, TypeError):
+            raise UserError(
+                f"{self.folder / DATABASE} holds a plan that does not read (damaged?): choose"
+                " another folder with --out"
+            ) from None
 
     def want(self, plan_id: str, cells: Mapping[Cell, str]) -> None:
         """Notes the cells that a plan is about to make, with their keys; a cell whose key changed
@@ -278,6 +305,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _check_version(folder: Path, db: sqlite3.Connection) -> int:
     """The store's. Raises UserError if it is newer than this program's."""
+    # Views and triggers would be a stranger's program.
+    db.execute("PRAGMA trusted_schema = OFF")
+    strange = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') LIMIT 1"
+    if db.execute(strange).fetchone() is not None:
+        raise UserError(f"{folder / DATABASE} is no store of vinet-bench: it has views or triggers")
     found: int = db.execute("PRAGMA user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
         raise UserError(f"{folder} was written by a newer vinet-bench: update this one")
@@ -290,7 +322,7 @@ def _text(cell: Cell) -> str:
 
 def _cell(text: str) -> Cell:
     known = {f.name for f in fields(Cell)}
-    return Cell(**{k: v for k, v in json.loads(text).items() if k in known})
+    return check_cell({k: v for k, v in json.loads(text).items() if k in known})
 
 
 def _process() -> tuple[int, str]:
@@ -329,8 +361,12 @@ def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
             yield db
     except sqlite3.Error as error:
         raise UserError(
-            f"{path} does not read as a store ({error}): if its run was killed, run the same"
-            " command again; it goes on where it was"
+            f"{path} does not read as a store ({shown(str(error))}): if its run was killed, run the"
+            " same command again; it goes on where it was"
+        ) from None
+    except (ValueError, TypeError, AttributeError, RecursionError):  # of json and pydantic
+        raise UserError(
+            f"{path} holds what vinet-bench does not write (damaged?): copy the run's folder again"
         ) from None
 
 
@@ -352,9 +388,9 @@ def _newest(folder: Path, db: sqlite3.Connection) -> Run:
     records, keys = [], {}
     for key, text, *rest in rows:
         cell = _cell(text)
-        records.append(Record(cell, *rest))
-        keys[cell] = key
-    return Run(folder, json.loads(found[1]), tuple(records), keys)
+        records.append(check_record(Record(cell, *rest)))
+        keys[cell] = check_key(key)
+    return Run(folder, check_plan(json.loads(found[1])), tuple(records), keys)
 
 
 @dataclass(frozen=True)
@@ -388,7 +424,10 @@ def read_states(folder: Path) -> tuple[list[CellState], bool]:
         plan_id, _ = _newest_plan(folder, db)
         if _check_version(folder, db) < 2:
             return [_made(record) for record in _by_cell(_newest(folder, db).records)], False
-        found = [_state(*row) for row in db.execute(_STATES, {"plan": plan_id})]
+        found = [
+            _state(text, *check_state(tuple(row)))
+            for text, *row in db.execute(_STATES, {"plan": plan_id})
+        ]
         wanted = db.execute("SELECT 1 FROM wanted WHERE plan = ? LIMIT 1", (plan_id,)).fetchone()
         return found, wanted is not None
 
@@ -403,11 +442,17 @@ def _made(record: Record) -> CellState:
 
 
 def _state(
-    text: str, seconds: float | None, error: str, pid: int | None, host: str, since: float
+    text: str,
+    seconds: float | None,
+    error: str | None,
+    pid: int | None,
+    host: str | None,
+    since: float | None,
 ) -> CellState:
     cell, here = _cell(text), host == platform.node()
     if pid is not None and (not here or _alive(pid)):
-        return CellState(cell, "running", time.time() - since, host="" if here else host)
+        began = time.time() if since is None else since
+        return CellState(cell, "running", time.time() - began, host="" if here else host or "?")
     if seconds is None:
         return CellState(cell, "waiting")
-    return CellState(cell, "failed" if error else "done", seconds, error)
+    return CellState(cell, "failed" if error else "done", seconds, error or "")

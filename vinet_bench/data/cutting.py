@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vinet_bench.data.headers import ScanError
 from vinet_bench.data.pictures import HU_WINDOW, resize_mask, resize_picture
 from vinet_bench.data.readings import Box, LidcNodule, rasterised
-from vinet_bench.data.scans import Scan, ScanError
+from vinet_bench.data.scans import Scan
 
 AIR_HU = -1000.0
 

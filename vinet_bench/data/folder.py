@@ -242,6 +242,8 @@ def _image_paths(root: Path, rows: Sequence[Row]) -> list[Path]:
         if not row.image:
             raise row.error("the image is empty: name a picture, or remove the row")
         path = _path(root, row, row.image, "picture")
+        if not row.image.isprintable():  # it is the slice's id, which stands in tables
+            raise row.error(f"picture {shown(row.image)} has an unprintable name: rename the file")
         if path in seen:
             raise row.error(
                 f"picture {shown(row.image)} stands in row {seen[path]} too: remove one of them"

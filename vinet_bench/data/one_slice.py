@@ -1,14 +1,12 @@
 """One picture or CT slice from a file, as a network is shown it: read as untrusted input."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vinet_bench.data.headers import MOST_VOXELS, ScanError, check_mha
 from vinet_bench.data.pictures import (
     HU_WINDOW,
     LARGEST,
@@ -18,7 +16,8 @@ from vinet_bench.data.pictures import (
     resize_picture,
 )
 from vinet_bench.data.readings import Box
-from vinet_bench.data.scans import ScanError, open_mhd
+from vinet_bench.data.scans import extract, open_mhd, read_information, tag
+from vinet_bench.data.tables import shown
 from vinet_bench.errors import UserError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".npy")
@@ -62,11 +61,16 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _read_scan(path: Path, number: int | None) -> Slice:
+    """One slice alone. Raises UserError."""
     if path.suffix.lower() == ".mhd":
         return _read_mhd(path, number)
-    volume = _read_volume(path)
-    chosen, note = _chosen(path, len(volume), number)
-    return Slice(_windowed(volume[chosen]), note)
+    try:
+        across, down, count = _checked_size(path)
+        chosen, note = _chosen(path, count, number)
+        hu = extract(path, (0, 0, chosen), Box(0, 0, across, down))
+    except ScanError as error:
+        raise UserError(str(error)) from None
+    return Slice(_windowed(hu), note)
 
 
 def _read_mhd(path: Path, number: int | None) -> Slice:
@@ -90,43 +94,28 @@ def _chosen(path: Path, count: int, number: int | None) -> tuple[int, str]:
     return chosen, note
 
 
-def _read_volume(path: Path) -> NDArray[np.float32]:
-    """Hounsfield units (slices, H, W). Raises PictureError."""
-    import SimpleITK
-
-    try:
-        with _no_stderr():
-            image = SimpleITK.ReadImage(str(path))
-        values = SimpleITK.GetArrayFromImage(image)
-    except Exception:  # a damaged file makes the readers raise almost anything
-        raise PictureError("cannot be read as a scan (damaged?): export it again") from None
-    modality = image.GetMetaData(_MODALITY).strip() if image.HasMetaDataKey(_MODALITY) else "CT"
-    if modality != "CT":
-        raise PictureError(f"is of modality {modality}: only CT has Hounsfield units")
-    if image.GetNumberOfComponentsPerPixel() != 1 or values.ndim not in (2, 3):
+def _checked_size(path: Path) -> tuple[int, int, int]:
+    """Pixels across and down, and slices, of a DICOM or .mha file that its header shows to be grey,
+    CT, and no larger than can be read. Raises ScanError, PictureError."""
+    if path.suffix.lower() == ".mha":
+        check_mha(path)
+    header = read_information(path)
+    if header.HasMetaDataKey(_MODALITY) and (found := tag(header, _MODALITY)) != "CT":
+        raise PictureError(f"is of modality {shown(found)}: only CT has Hounsfield units")
+    if header.GetNumberOfComponents() != 1 or header.GetDimension() not in (2, 3):
         raise PictureError("is no grey picture or volume")
-    if max(values.shape[-2:]) > LARGEST:
+    across, down, count = (*header.GetSize(), 1)[:3]
+    if max(across, down) > LARGEST:
         raise PictureError(f"is larger than {LARGEST} x {LARGEST}: crop or shrink it first")
-    volume: NDArray[np.float32] = values.reshape(-1, *values.shape[-2:]).astype(np.float32)
-    if not np.isfinite(volume).all():
-        raise PictureError("has NaN or infinite values: replace them")
-    return volume
-
-
-@contextmanager
-def _no_stderr() -> Iterator[None]:
-    """ITK's readers write to the process's stderr themselves; the error says all there is."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    if across * down * count > MOST_VOXELS:
+        raise PictureError(f"has {count} slices, too many to be read: export the one you want")
+    return across, down, count
 
 
 def _windowed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """-1000..400 HU as 0..1. Raises PictureError for what is no number."""
+    if not np.isfinite(values).all():
+        raise PictureError("has NaN or infinite values: replace them")
     low, high = HU_WINDOW
     unit: NDArray[np.float32] = ((values.clip(low, high) - low) / (high - low)).astype(np.float32)
     return unit

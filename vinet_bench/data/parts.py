@@ -11,10 +11,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from vinet_bench.data.cutting import Cut, CutSlice, cut_nodule, malignancy
+from vinet_bench.data.headers import ScanError
 from vinet_bench.data.matching import Annotation, match_all
 from vinet_bench.data.prepared import Piece, writing
 from vinet_bench.data.readings import RATINGS, LidcNodule, Readings, Spacing
-from vinet_bench.data.scans import Scan, ScanError, open_dicom, open_mhd
+from vinet_bench.data.scans import Scan, open_dicom, open_mhd
 
 PREPARED, LEFT_OUT = "prepared", "left out"
 

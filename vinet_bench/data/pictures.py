@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vinet_bench.data.tables import shown
+
 LARGEST = 4096
+LARGEST_NUMBER = 32  # bytes of numpy's widest, a complex one
 HU_WINDOW = (-1000.0, 400.0)
 GREY_8 = ("1", "L", "LA")
 GREY_16 = ("I", "I;16", "I;16B", "I;16L")  # Pillow before 11 opens 16-bit PNG as "I"
@@ -113,6 +116,8 @@ def _read_npy(path: Path) -> NDArray[np.generic]:
             shape = " x ".join(map(str, mapped.shape)) or "no dimensions"
             raise PictureError(f"has the shape {shape}: save one grey picture (height x width)")
         _check_size(*mapped.shape)
+        if mapped.dtype.itemsize > LARGEST_NUMBER:  # one element may be as large as a disk
+            raise _no_grey(mapped.dtype)
         return np.array(mapped)
     except PictureError:
         raise
@@ -143,8 +148,12 @@ def _scaled(values: NDArray[np.generic]) -> Pixels:
         return ((values.astype(np.float32).clip(low, high) - low) / (high - low)).astype(np.float32)
     if values.dtype.kind == "f":
         return _unit_floats(values.astype(np.float64))
-    raise PictureError(
-        f"has the type {values.dtype}: save uint8, uint16, int16 (HU) or float in 0..1"
+    raise _no_grey(values.dtype)
+
+
+def _no_grey(kind: np.dtype[np.generic]) -> PictureError:
+    return PictureError(
+        f"has the type {shown(str(kind))}: save uint8, uint16, int16 (HU) or float in 0..1"
     )
 
 

@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict
 
 from vinet_bench.data.cutting import consensus
 from vinet_bench.data.dataset import PARTS, SliceDataset
-from vinet_bench.data.tables import read_rows
+from vinet_bench.data.pictures import LARGEST
+from vinet_bench.data.tables import check_bytes, read_rows, shown
 from vinet_bench.errors import UserError
 
 INDEX, TABLE, REPORT = "dataset.json", "slices.csv", "report.csv"
@@ -148,6 +149,7 @@ def _read_index(folder: Path) -> _Index:
     """Raises UserError if dataset.json is damaged or of a newer format."""
     path = folder / INDEX
     try:
+        check_bytes(path)
         text = path.read_text(encoding="utf-8")
         found = _Format.model_validate_json(text).format
         if found > FORMAT:
@@ -182,6 +184,7 @@ def load_prepared(folder: Path, size: int | None = None, patients: str = "column
 def _assembled(folder: Path, about: Description) -> SliceDataset:
     rows = [cells for _, cells in read_rows(folder / TABLE, COLUMNS)]
     names = about.class_names
+    _check_printable(folder, about, rows)
     try:
         labels = np.array([names.index(row["label"]) for row in rows], dtype=np.int64)
     except ValueError:
@@ -190,26 +193,46 @@ def _assembled(folder: Path, about: Description) -> SliceDataset:
         ) from None
     parts = np.array([row.get("part", "") for row in rows], dtype=np.str_)
     has_masks = (folder / MASKS).exists()
+    images = _mapped(folder / IMAGES, len(rows), np.uint8)
+    shape = images.shape
+    if not 1 <= min(shape[1:]) <= max(shape[1:]) <= LARGEST:
+        raise UserError(f"{folder / IMAGES} has no pictures of 1 to {LARGEST} pixels a side")
     return SliceDataset(
         name=about.name,
-        images=_mapped(folder / IMAGES, len(rows), np.uint8),
+        images=images,
         labels=labels,
         patients=np.array([row["patient"] for row in rows], dtype=np.str_),
         ids=np.array([row["id"] for row in rows], dtype=np.str_),
         class_names=names,
-        evidence=_mapped(folder / MASKS, len(rows), np.bool_) if has_masks else None,
-        readers=_mapped(folder / READERS, len(rows), np.uint8) if has_masks else None,
+        evidence=_mapped(folder / MASKS, len(rows), np.bool_, shape) if has_masks else None,
+        readers=_mapped(folder / READERS, len(rows), np.uint8, shape) if has_masks else None,
         given_parts=parts if np.isin(parts, PARTS).all() else None,
         patients_known=about.patients_known,
         notes=about.notes,
     )
 
 
-def _mapped(path: Path, count: int, kind: type[np.generic]) -> NDArray[Any]:
+def _check_printable(folder: Path, about: Description, rows: Sequence[Mapping[str, str]]) -> None:
+    """Raises UserError for names that would break a table's or a message's line."""
+    for text in (about.name, *about.class_names, *about.notes):
+        if not text.isprintable():
+            raise UserError(f"{folder / INDEX} has the unprintable text {shown(text)}: remove it")
+    for number, row in enumerate(rows, start=2):
+        for name in COLUMNS:
+            if not row[name].isprintable():
+                found = f"the unprintable {name} {shown(row[name])}"
+                raise UserError(f"{folder / TABLE} row {number} has {found}: prepare it again")
+
+
+def _mapped(
+    path: Path, count: int, kind: type[np.generic], shape: tuple[int, ...] = ()
+) -> NDArray[Any]:
+    """A stack of `count` pictures; of this shape, if one is given. Raises UserError."""
     try:
-        stack: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+        stack: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects
+    except Exception:  # a damaged header makes numpy raise almost anything
         raise UserError(f"{path} cannot be read (damaged?): prepare the data again") from None
-    if stack.ndim != 3 or len(stack) != count or stack.dtype != kind:
+    fits = stack.ndim == 3 and len(stack) == count and shape in ((), stack.shape)
+    if not fits or stack.dtype != kind:
         raise UserError(f"{path} does not fit {TABLE}: prepare the data again")
     return stack

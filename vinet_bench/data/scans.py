@@ -5,9 +5,10 @@ larger than the asked region is ever in memory.
 """
 
 import math
-import re
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,25 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vinet_bench.data.dicom_elements import check_elements
+from vinet_bench.data.headers import MOST, ScanError, bad, is_spacing, read_mhd
 from vinet_bench.data.readings import Box
 from vinet_bench.data.tables import shown
 
+META = (".mhd", ".mha")  # MetaImage; all else is DICOM, whatever its name
+
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.float32]
-
-MOST = (4096, 4096, 20_000)  # pixels across, down, slices
-BYTES = {
-    **{"MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4},
-    **{"MET_UINT": 4, "MET_FLOAT": 4, "MET_DOUBLE": 8},
-}
-
-
-# MetaIO splits at ':' too: such a key would hide a field from our checks.
-FIELD = re.compile(r"[\w|]+", re.ASCII)
-
-
-class ScanError(Exception):
-    """A scan that cannot be used: one line that names the file and says what to do."""
 
 
 class Scan(Protocol):
@@ -102,118 +93,27 @@ class MhdScan:
         return float((z_mm - self._at(x, y, 0)[2]) / rise)
 
     def region(self, box: Box, k: int) -> Pixels:
-        return _extract(self.path, (box.left, box.top, k), box)
+        return extract(self.path, (box.left, box.top, k), box)
 
 
 def open_mhd(path: Path) -> MhdScan:
     """Checks the header and its data file. Raises ScanError; reads no pixels."""
-    header = _header(path)
-    _check_form(path, header)
-    size = _whole(path, header, "DimSize")
-    if not all(1 <= n <= most for n, most in zip(size, MOST, strict=True)):
-        raise _bad(
-            path, f"has the DimSize {_text(header, 'DimSize')}: no CT is that large or small"
-        )
-    _check_data(path, header, size)
-    spacing = _numbers(path, header, "ElementSpacing", 3)
-    origin = _numbers(path, header, _first(header, "Offset", "Position", "Origin"), 3)
-    _numbers(path, header, _first(header, "TransformMatrix", "Rotation", "Orientation"), 9)
-    if min(spacing) <= 0:
-        raise _bad(path, f"has the ElementSpacing {_text(header, 'ElementSpacing')}: mend it")
-    geometry = _read_information(path)
+    header = read_mhd(path)
+    geometry = read_information(path)
     axes = np.array(geometry.GetDirection()).reshape(3, 3)
     read = (geometry.GetSize(), geometry.GetSpacing(), geometry.GetOrigin())
-    if not np.allclose(read, (size, spacing, origin)):
-        raise _bad(path, "is read otherwise than it is written: copy it again")
+    if not np.allclose(read, (header.size, header.spacing_mm, header.origin_mm)):
+        raise bad(path, "is read otherwise than it is written: copy it again")
     if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3) or abs(axes[2, 2]) < 0.999:
-        raise _bad(path, "has a TransformMatrix whose third axis is not the body's: not axial")
+        raise bad(path, "has a TransformMatrix whose third axis is not the body's: not axial")
     return MhdScan(
         path=path,
         series=path.stem,
-        size=(size[0], size[1], size[2]),
+        size=header.size,
         spacing_mm=tuple(geometry.GetSpacing()),
         origin_mm=np.array(geometry.GetOrigin()),
         axes=axes,
     )
-
-
-def _bad(path: Path, text: str) -> ScanError:
-    return ScanError(f"{shown(path.name)} {text}")
-
-
-def _header(path: Path) -> dict[str, str]:
-    """The fields of a MetaImage header, each once."""
-    try:
-        lines = path.read_bytes()[:65536].decode("ascii").splitlines()
-    except UnicodeDecodeError:
-        raise _bad(path, "is no MetaImage header: copy it again") from None
-    except OSError as problem:
-        raise _bad(path, f"cannot be opened ({problem.strerror}): check its rights") from None
-    fields: dict[str, str] = {}
-    for line in filter(str.strip, lines):
-        key, equals, value = line.partition("=")
-        if not equals or key.strip() in fields or not FIELD.fullmatch(key.strip()):
-            raise _bad(path, f"has the line '{shown(line)}', unknown or twice: copy it again")
-        fields[key.strip()] = value.strip()
-    return fields
-
-
-def _first(header: dict[str, str], *names: str) -> str:
-    """The first of a field's names that stands in the header, else the usual one."""
-    return next((name for name in names if name in header), names[0])
-
-
-def _text(header: dict[str, str], key: str) -> str:
-    return shown(header.get(key, ""))
-
-
-def _numbers(path: Path, header: dict[str, str], key: str, count: int) -> list[float]:
-    try:
-        values = [float(word) for word in header.get(key, "").split()]
-    except ValueError:
-        values = []
-    if len(values) != count or not all(map(math.isfinite, values)):
-        raise _bad(path, f"has '{key} = {_text(header, key)}', not {count} numbers: mend it")
-    return values
-
-
-def _whole(path: Path, header: dict[str, str], key: str) -> list[int]:
-    values = _numbers(path, header, key, 3)
-    if any(value != int(value) for value in values):
-        raise _bad(path, f"has '{key} = {_text(header, key)}', not whole numbers: mend it")
-    return [int(value) for value in values]
-
-
-def _check_form(path: Path, header: dict[str, str]) -> None:
-    """Raises ScanError for all but three dimensions of plain binary numbers."""
-    if header.get("NDims") != "3":
-        raise _bad(path, f"has the NDims '{_text(header, 'NDims')}': a scan has 3")
-    if header.get("BinaryData", "True").lower() != "true":
-        raise _bad(path, "holds numbers as text (BinaryData): write it as binary data")
-    if header.get("CompressedData", "False").lower() != "false":
-        raise _bad(path, "is compressed, so that no region can be read: write it uncompressed")
-    if header.get("ElementNumberOfChannels", "1") != "1":
-        raise _bad(path, "has several channels: CT has one")
-
-
-def _check_data(path: Path, header: dict[str, str], size: Sequence[int]) -> None:
-    """Raises ScanError unless the data file lies beside the header and holds what it promises."""
-    name = header.get("ElementDataFile", "")
-    kind = header.get("ElementType", "")
-    if kind not in BYTES:
-        raise _bad(path, f"has the ElementType '{_text(header, 'ElementType')}': use MET_SHORT")
-    if not name or name in ("LOCAL", "LIST", ".", "..") or "%" in name or set(name) & set("/\\:"):
-        raise _bad(
-            path, f"has the ElementDataFile '{shown(name)}', refused: name one file beside it"
-        )
-    data = path.parent / name
-    if not data.is_file():
-        raise _bad(path, f"names {shown(name)}, which is missing: copy it too")
-    needed, there = math.prod(size) * BYTES[kind], data.stat().st_size
-    if there < needed:
-        raise ScanError(
-            f"{shown(name)} has {there} bytes and its header needs {needed}: copy it again"
-        )
 
 
 # ---- DICOM
@@ -248,13 +148,11 @@ class DicomScan:
         return k if abs(heights[k] - z_mm) <= self.spacing_mm[2] / 2 else None
 
     def region(self, box: Box, k: int) -> Pixels:
-        return _extract(self.slices[k].path, (box.left, box.top, 0), box)
+        return extract(self.slices[k].path, (box.left, box.top, 0), box)
 
 
 SERIES, PATIENT, POSITION = "0020|000e", "0010|0020", "0020|0032"
 ORIENTATION = "0020|0037"
-TRANSFER_SYNTAX, SEQUENCE_END = b"\x02\x00\x10\x00UI", b"\xfe\xff\xdd\xe0"
-UNCOMPRESSED = (b"", b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2")
 
 
 def open_dicom(folder: Path, wanted: Iterable[str]) -> tuple[list[DicomScan], list[ScanError]]:
@@ -265,11 +163,11 @@ def open_dicom(folder: Path, wanted: Iterable[str]) -> tuple[list[DicomScan], li
     errors: list[ScanError] = []
     for path in dicom_files(folder):
         try:
-            header = _read_information(path)
-            series = _tag(header, SERIES)
+            header = read_information(path)
+            series = tag(header, SERIES)
             if series in chosen:
                 slices[series].append(_dicom_slice(path, header))
-                patients[series].add(_tag(header, PATIENT))
+                patients[series].add(tag(header, PATIENT))
         except ScanError as error:
             errors.append(error)
     scans = []
@@ -286,7 +184,7 @@ def dicom_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".dcm" and p.is_file())
 
 
-def _tag(header: Any, tag: str) -> str:
+def tag(header: Any, tag: str) -> str:
     """A tag's text; bytes that are no UTF-8 stand as escapes, so that it can be written."""
     text = str(header.GetMetaData(tag)).strip("\0 ") if header.HasMetaDataKey(tag) else ""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -295,30 +193,24 @@ def _tag(header: Any, tag: str) -> str:
 def _dicom_slice(path: Path, header: Any) -> DicomSlice:
     width, height = header.GetSize()[:2]
     if max(width, height) > MOST[0]:
-        raise _bad(path, f"has {width} x {height} pixels: no CT is that large")
+        raise bad(path, f"has {width} x {height} pixels: no CT is that large")
+    if math.prod(header.GetSize()[2:]) != 1:
+        raise bad(path, "has several frames: a CT series has a file for each slice")
     if header.GetNumberOfComponents() != 1:
-        raise _bad(path, "has colours: CT has none")
-    _check_whole(path)
+        raise bad(path, "has colours: CT has none")
     across, down = header.GetSpacing()[:2]
+    if not is_spacing((across, down)):
+        raise bad(path, f"has pixels of {across:g} x {down:g} mm: export it again")
     try:
-        height_mm = float(_tag(header, POSITION).split("\\")[2])
-        turn = [float(word) for word in _tag(header, ORIENTATION).split("\\")]
+        height_mm = float(tag(header, POSITION).split("\\")[2])
+        turn = [float(word) for word in tag(header, ORIENTATION).split("\\")]
     except (ValueError, IndexError):
-        raise _bad(path, "has no ImagePositionPatient or orientation: no slice of a CT") from None
+        raise bad(path, "has no ImagePositionPatient or orientation: no slice of a CT") from None
+    if not math.isfinite(height_mm):
+        raise bad(path, f"has the height {height_mm} in ImagePositionPatient: export it again")
     if len(turn) != 6 or not np.allclose(np.abs(turn), (1, 0, 0, 0, 1, 0), atol=1e-3):
-        raise _bad(path, "is not axial: only axial series can be cut")
+        raise bad(path, "is not axial: only axial series can be cut")
     return DicomSlice(path, height_mm, (width, height), (across, down))
-
-
-def _check_whole(path: Path) -> None:
-    """Raises ScanError for a compressed file that was cut off, which GDCM fills up with zeros."""
-    with path.open("rb") as file:
-        start = file.read(1024)
-        file.seek(max(0, file.seek(0, 2) - 1024))
-        end = file.read()
-    syntax = start.partition(TRANSFER_SYNTAX)[2][2:66].partition(b"\x02\x00")[0].strip(b"\0 ")
-    if syntax not in UNCOMPRESSED and SEQUENCE_END not in end:
-        raise _bad(path, "ends too early: copy it again")
 
 
 def _series(series: str, patients: set[str], slices: list[DicomSlice]) -> DicomScan:
@@ -348,29 +240,51 @@ def _reader(path: Path) -> Any:
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # GDCM tells the terminal of every file
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.SetImageIO("MetaImageIO" if path.suffix.lower() == ".mhd" else "GDCMImageIO")
+    reader.SetImageIO("MetaImageIO" if path.suffix.lower() in META else "GDCMImageIO")
     return reader
 
 
-def _read_information(path: Path) -> Any:
-    """A reader that has read the header."""
+def read_information(path: Path) -> Any:
+    """A reader that has read the header. Raises ScanError."""
     reader = _reader(path)
     try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        raise _bad(path, "cannot be read (damaged?): copy it again") from None
+        if path.suffix.lower() not in META:
+            check_elements(path)
+        with _no_stderr():
+            reader.ReadImageInformation()
+    except (RuntimeError, OSError):
+        raise bad(path, "cannot be read (damaged?): copy it again") from None
     return reader
 
 
-def _extract(path: Path, corner: tuple[int, int, int], box: Box) -> Pixels:
-    """One slice's region as (H, W) float32; only its rows are read from an uncompressed file."""
+def extract(path: Path, corner: tuple[int, int, int], box: Box) -> Pixels:
+    """One slice's region as (H, W) float32; only its rows are read from an uncompressed file.
+
+    Raises ScanError.
+    """
     import SimpleITK
 
-    reader = _reader(path)
-    reader.SetExtractIndex(list(corner))
-    reader.SetExtractSize([box.width, box.height, 1])
+    reader = read_information(path)
+    dimensions = reader.GetDimension()
+    reader.SetExtractIndex(list(corner)[:dimensions])
+    reader.SetExtractSize([box.width, box.height, 1][:dimensions])
     try:
-        pixels: Pixels = SimpleITK.GetArrayFromImage(reader.Execute())[0].astype(np.float32)
+        with _no_stderr():
+            values = SimpleITK.GetArrayFromImage(reader.Execute())
     except RuntimeError:
-        raise _bad(path, "cannot be read (damaged?): copy it again") from None
+        raise bad(path, "cannot be read (damaged?): copy it again") from None
+    pixels: Pixels = values.reshape(box.height, box.width).astype(np.float32)
     return pixels
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """ITK's readers write to the process's stderr themselves; the error says all there is."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -8,6 +8,7 @@ from pathlib import Path
 from vinet_bench.errors import UserError
 
 LONGEST_SHOWN = 200
+LARGEST_BYTES = 2**28  # a million rows of 256 characters
 
 
 def shown(text: str) -> str:
@@ -16,10 +17,18 @@ def shown(text: str) -> str:
     return safe if len(safe) <= LONGEST_SHOWN else safe[: LONGEST_SHOWN - 3] + "..."
 
 
+def printable(text: str) -> str:
+    """The text itself. Raises ValueError for one that would break a table's or a message's line."""
+    if not text.isprintable():
+        raise ValueError(f"the unprintable text {shown(text)}")
+    return text
+
+
 def read_records(path: Path) -> list[list[str]]:
     """The records of a CSV file, header first. Raises UserError that names the file."""
     name = shown(path.name)
     try:
+        check_bytes(path)
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{name} is not UTF-8 text: save it as 'CSV UTF-8'") from None
@@ -36,6 +45,14 @@ def read_records(path: Path) -> list[list[str]]:
             f"{name} row {len(records) + 1} is no CSV ({problem}): mend its quotes"
         ) from None
     return records
+
+
+def check_bytes(path: Path, most: int = LARGEST_BYTES) -> None:
+    """Raises UserError for what is no file or too large to be read whole; OSError as `stat`."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{shown(path.name)} is no file: put the file itself there")
+    if path.stat().st_size > most:
+        raise UserError(f"{shown(path.name)} is larger than {most >> 20} MiB: split or shrink it")
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

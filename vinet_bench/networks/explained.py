@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -43,6 +44,7 @@ def load_weights(model: nn.Module, name: str, file: Path) -> nn.Module:
 
 def _read(file: Path) -> dict[str, Tensor]:
     try:
+        _check_stored(file)
         if file.suffix == ".safetensors":
             return dict[str, Tensor](load_file(file))
         found: Any = torch.load(file, map_location="cpu", weights_only=True)
@@ -56,9 +58,25 @@ def _read(file: Path) -> dict[str, Tensor]:
     for key in NESTED:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+    if not isinstance(found, dict) or not all(map(_is_plain, found.values())):
         raise UserError(f"--checkpoint {file} holds no state_dict (names of weights with tensors)")
     return dict[str, Tensor](found)
+
+
+def _check_stored(file: Path) -> None:
+    """Raises ValueError for a compressed archive, which torch.save never writes: it may grow a
+    thousandfold."""
+    if is_zipfile(file):
+        with ZipFile(file) as archive:
+            if any(entry.compress_type != ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("compressed")
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor of real numbers that holds all of them."""
+    if not isinstance(value, Tensor) or value.is_complex() or value.is_quantized:
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu"
 
 
 def _misfits(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:

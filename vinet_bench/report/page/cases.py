@@ -34,10 +34,11 @@ def gallery(run: Run) -> dict[str, Any] | None:
     evidence = shown.get("evidence")
     height, width = shown["pictures"].shape[1:]
     methods = [row["name"] for row in names if row["kind"] == "method"]
+    differ = disagreement({n: maps[n] for n in methods}) or [0.0] * len(shown["places"])
     return {
         "size": [int(width), int(height)],
         "threshold": run.plan["threshold"],
-        "cases": _cases(run, shown, disagreement({n: maps[n] for n in methods})),
+        "cases": _cases(run, shown, differ),
         "pictures": _sheet(shown["pictures"]),
         "evidence": None if evidence is None else _sheet(evidence * 255),
         "methods": [
@@ -95,7 +96,9 @@ def _drops(run: Run, name: str, places: NDArray[np.int64]) -> list[float | None]
     seed = run.plan["seeds"][0]
     cells = [Cell("occlusion", name, seed, budget=budget) for budget in budgets]
     scores = next((s for c in cells if (s := run.scores(c)) and "probability_drop" in s), None)
-    if scores is None:
+    if scores is None or scores["probability_drop"].ndim != 1:
+        return [None] * len(places)
+    if len(scores["probability_drop"]) <= places.max():
         return [None] * len(places)
     drops = scores["probability_drop"][places]
     return [round(100 * float(d), 1) if np.isfinite(d) else None for d in drops]
