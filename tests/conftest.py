@@ -1,10 +1,15 @@
 """What several test files share."""
 
 import locale
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores; a thread of torch's that waits by spinning would take them all.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 LOCALE = locale.setlocale(locale.LC_ALL)
 

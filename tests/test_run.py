@@ -186,10 +186,11 @@ def test_one_more_method_computes_that_method_alone(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits = Fits(monkeypatch)
-    outcome = run(["keep-important"], fast_plan("vinet", "cam", "random", "centre"), copied)
+    # Not centre: its mask is the same for every picture, and swapped masks need no other network.
+    outcome = run(["keep-important"], fast_plan("vinet", "cam", "random", "edges"), copied)
     assert (outcome.made, outcome.found) == (3, 11)
     assert fits.count == 3
-    assert list(lines(copied, 1)) == ["original", "majority", *METHODS, "centre"]
+    assert list(lines(copied, 1)) == ["original", "majority", *METHODS, "edges"]
 
 
 def test_fewer_methods_later_leave_the_other_rows(done: Done, copied: Path) -> None:
