@@ -2,7 +2,6 @@
 
 import csv
 import math
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.test_report import EVERYTHING, OWN_ROWS, ROWS, cells, keep, noted, occlude, varied
+from tests.test_report import (
+    EVERYTHING,
+    OWN_ROWS,
+    ROWS,
+    cells,
+    compiled,
+    keep,
+    needs_latex,
+    noted,
+    occlude,
+    varied,
+)
 from tests.test_report import a_run as without_scores
 from tests.test_uncertainty import EACH, PATIENTS, Hits, N, a_run, hits
 from vinet_bench.cli import app
@@ -329,7 +339,7 @@ def test_torch_is_not_imported(pair: tuple[Path, Path]) -> None:
     assert (pair[0] / "difference-table1.csv").is_file()
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+@needs_latex
 def test_the_tex_compiles(tmp_path: Path) -> None:
     rows = [*ROWS, ROWS[3] | {"title": r"[x]\~^{}#$%&_<> é"}]
     own = hits(0.7, 0)
@@ -338,13 +348,5 @@ def test_the_tex_compiles(tmp_path: Path) -> None:
     write_comparison(a, b, tmp_path)
     written = without_scores(tmp_path / "c", EVERYTHING, rows=rows, data={"split_by": "slice"})
     write_comparison(written, None, tmp_path / "paper")
-    (tmp_path / "all.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs,graphicx,xcolor}\n"
-        "\\begin{document}\\input{difference-table1}\\input{paper/difference-table1}\n"
-        "\\input{paper/difference-table2}\\end{document}\n",
-        encoding="utf-8",
-    )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull" not in done.stdout
+    names = ["difference-table1", "paper/difference-table1", "paper/difference-table2"]
+    assert "Overfull" not in compiled(tmp_path, names)

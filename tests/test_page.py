@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.synthetic import a_big_run
-from tests.test_report import EVERYTHING, ROWS, a_run, keep
+from tests.test_report import EVERYTHING, ROWS, a_run, compiled, keep, needs_latex
 from vinet_bench.report import write_report
 
 EVIL = ["VINet", "<script>alert(1)</script>", "a_b & c%", "$x^2", "CAM"]
@@ -183,16 +183,10 @@ def test_a_whole_run_is_not_called_partial(page_file: Path) -> None:
     assert "<strong>Partial.</strong>" not in page_file.read_text("utf-8")
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+@needs_latex
 def test_the_same_names_compile_in_latex(page_file: Path) -> None:
     folder = page_file.parent
-    names = sorted(path.stem for path in folder.glob("*.tex") if path.stem != "all")
-    inputs = "".join(f"\\input{{{name}}}\n" for name in names)
-    packages = "\\documentclass{article}\\usepackage{booktabs,graphicx,xcolor}"
-    (folder / "all.tex").write_text(f"{packages}\\begin{{document}}{inputs}\\end{{document}}")
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
+    compiled(folder, sorted(path.stem for path in folder.glob("*.tex") if path.stem != "all"))
 
 
 def test_the_report_never_imports_torch(page_file: Path) -> None:
