@@ -12,6 +12,8 @@ from vinet_bench.report.layout import Figure
 from vinet_bench.report.table import ABSENT, Table
 from vinet_bench.store import Run
 
+AS_PRINTED = {"None (classifier alone)": "None"}  # our titles that the paper has in other words
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -91,7 +93,8 @@ def grid(number: int, table: Table, details: Details) -> Grid:
             _entry(f"t{number}r{r}c{c}", text, table, own, figures[column.key], details)
             for c, (column, text) in enumerate(zip(table.columns, row.cells, strict=True))
         ]
-        beside = [_number(text) for text in theirs.rows.get(row.title, theirs.absent)]
+        printed = AS_PRINTED.get(row.title, row.title)
+        beside = [_number(text) for text in theirs.rows.get(printed, theirs.absent)]
         lines.append(Line(row.title, row.kind, entries + beside))
     headings = [*(column.heading for column in table.columns), *theirs.headings]
     return Grid(table.first, headings, lines, len(theirs.headings))

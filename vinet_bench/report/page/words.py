@@ -7,6 +7,7 @@ from vinet_bench.report.figures import PlanRow
 from vinet_bench.report.layout import Figure
 from vinet_bench.report.rows import NETWORKS
 from vinet_bench.report.table import Table
+from vinet_bench.report.uncertainty import LEVEL
 
 Plan = Mapping[str, Any]
 _KEEP = "keep-important"
@@ -106,7 +107,7 @@ def _best(table: Table) -> str:
     if figure is None or best is None:
         return ""
     title, named = table.title.split(". ", 1)[-1], figure.heading.removesuffix(" %")
-    said = f"{title} ({named}): {_told(table, best, figure)} is the best method"
+    said = f"{title} ({named}): {_told(table, best, figure)} is best"
     return f"{said}{_vinet(table, best, figure)}{_control(table, best, figure)}."
 
 
@@ -133,8 +134,9 @@ def _vinet(table: Table, best: PlanRow, figure: Figure) -> str:
     p = compared.p.get("vinet") if compared else None
     if p is None:
         return f"; VINet has {text}"
-    differs = f"differs (p = {max(p, 0.001):.3f})" if p < 0.05 else "cannot be told from it"
-    return f"; VINet with {text} {differs}"
+    if p >= LEVEL:
+        return f"; VINet with {text} cannot be told from it"
+    return f"; VINet with {text} differs (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})"
 
 
 def _control(table: Table, best: PlanRow, figure: Figure) -> str:
