@@ -355,7 +355,11 @@ def test_vbp_uses_all_13_relus_of_vgg16() -> None:
 
 
 def test_vbp_refuses_what_it_does_not_know() -> None:
-    model = Features(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.GELU()).eval()
+    convolution = nn.Conv2d(1, 2, 3, bias=False)
+    # Both signs, whatever was drawn: no output may look like that of a ReLU.
+    nn.init.constant_(convolution.weight, 0.05)
+    nn.init.constant_(convolution.weight[1], -0.05)
+    model = Features(convolution, nn.BatchNorm2d(2), nn.GELU()).eval()
     with pytest.raises(UserError, match="multiplies the outputs of ReLUs"):
         explained(VisualBackProp(), model, rand(1, 1, 8, 8), torch.zeros(1))
 

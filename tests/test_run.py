@@ -33,7 +33,7 @@ from vinet_bench.plan import Plan, make_plan
 from vinet_bench.progress import Silent
 from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell
-from vinet_bench.report import tables, write_report
+from vinet_bench.report import TEXTS, tables, write_report
 from vinet_bench.run import Outcome, run
 from vinet_bench.store import Store, read_run
 from vinet_bench.training import Machine, fit
@@ -69,7 +69,7 @@ def options(out: Path, *methods: str) -> list[str]:
 
 def written(folder: Path) -> dict[str, bytes]:
     """The tables of a run's folder by name, freshly written."""
-    return {path.name: path.read_bytes() for path in write_report(folder)}
+    return {path.name: path.read_bytes() for path in write_report(folder, formats=TEXTS)}
 
 
 def lines(folder: Path, number: int) -> dict[str, dict[str, str]]:
