@@ -7,9 +7,6 @@ from pathlib import Path
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.report.comparison import Comparison, compare
 from vinet_bench.report.curves import curves
-from vinet_bench.report.draw import curves_figure, save
-from vinet_bench.report.draw_rows import rows_figure
-from vinet_bench.report.page import NAME, to_html
 from vinet_bench.report.render import differences_to_csv, to_csv, to_markdown, to_tex
 from vinet_bench.report.table import Table
 from vinet_bench.report.tables import tables
@@ -70,6 +67,8 @@ def write_report(
         raise UserError(f"{run_folder} has no records for a table yet: run it to its end first")
     texts = {f"{t.name}.{e}": _text(t, e) for t in made.values() for e in _texts(formats)}
     if "html" in formats:
+        from vinet_bench.report.page import NAME, to_html  # matplotlib takes a second
+
         texts[NAME] = to_html(run, made)
     folder = run_folder if out is None else out
     written = _write_all(folder, texts)
@@ -107,6 +106,9 @@ def _write_all(folder: Path, texts: Mapping[str, str]) -> list[Path]:
 
 
 def _figures(run: Run, made: Mapping[str, Table], folder: Path) -> list[Path]:
+    from vinet_bench.report.draw import curves_figure, save  # as above
+    from vinet_bench.report.draw_rows import rows_figure
+
     drawn = {f"figure-{name}": rows_figure(table) for name, table in made.items()}
     if found := curves(run):
         drawn["figure-curves"] = curves_figure(found)
