@@ -116,7 +116,7 @@ def dead(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("dead")
 def test_a_dead_map_fails_its_cells_and_is_not_everything_reserved(tmp_path: Path) -> None:
     from vinet_bench.run import run
-    from vinet_bench.store import read_run
+    from vinet_bench.stored_run import read_run
 
     changes = [*CHANGES, "retrain.epochs=1"]
     chosen = make_plan(preset="smoke", methods=["vinet", "random"], changes=changes)

@@ -16,7 +16,7 @@ from vinet_bench.plan import Plan, make_plan
 from vinet_bench.records import Cell
 from vinet_bench.report import write_report
 from vinet_bench.run import run, with_threads
-from vinet_bench.store import read_states
+from vinet_bench.stored_run import read_states
 from vinet_bench.training import Machine
 
 CPU = torch.device("cpu")
@@ -75,7 +75,7 @@ def test_a_failed_write_of_scores_stops_the_run(
         Path(path).write_bytes(b"half")
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("vinet_bench.store.save_file", half)
+    monkeypatch.setattr("vinet_bench.artefacts.save_file", half)
     with pytest.raises(StoreError, match="Input/output error; what is done is kept"):
         run(["occlusion"], small(), tmp_path / "run")
     assert list(tmp_path.rglob("*.part-*")) == []

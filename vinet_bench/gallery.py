@@ -18,7 +18,8 @@ from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
 from vinet_bench.report.draw import Case, Strip
 from vinet_bench.settings import Settings
-from vinet_bench.store import Store, read_run
+from vinet_bench.store import Store
+from vinet_bench.stored_run import read_run
 from vinet_bench.training import Machine
 from vinet_bench.vinet import DELTA, destroy, uniform_noise
 from vinet_bench.workshop import Workshop
