@@ -65,8 +65,9 @@ def _bfloat16(device: str, precision: str) -> bool:
         return precision == "bfloat16"
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    # Where the processor has no such instructions bfloat16 is emulated and slower than float32.
-    capabilities = torch.cpu.get_capabilities()
+    # Where the processor has no such instructions bfloat16 is emulated and slower than float32. A
+    # torch that cannot tell (2.9 and earlier) computes in float32, unless it is told otherwise.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_tile", "bf16"))
 
 
