@@ -61,7 +61,10 @@ class Gallery:
         choice = plan.settings.split
         split = split_slices(data, choice.validation, choice.test, choice.seed, choice.by)
         machine = Machine(
-            torch.device(told["device"]), told["precision"] == "bfloat16", told.get("threads", 0)
+            torch.device(told["device"]),
+            told["precision"] == "bfloat16",
+            told.get("threads", 0),
+            told.get("deterministic", False),
         )
         self._rows: list[dict[str, str]] = told["rows"]
         self._seed = plan.seeds[0]
