@@ -378,7 +378,7 @@ class Branches(nn.Module):
     [
         ([nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.GELU()], ["features.1"]),
         ([nn.Conv2d(1, 4, 3), nn.ReLU6(), nn.Sigmoid()], ["features.1"]),
-        ([nn.Conv2d(1, 4, 3), nn.Softplus(), nn.ReLU()], ["features.2"]),
+        ([nn.Conv2d(1, 4, 3), nn.Softplus(), nn.ReLU(), nn.GELU()], ["features.2"]),
         ([Branches(), nn.Conv2d(4, 2, 1), nn.Hardtanh()], ["features.0"]),
         ([Branches(), nn.MaxPool2d(2), nn.Sigmoid()], ["features.0"]),
     ],

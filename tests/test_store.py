@@ -112,6 +112,14 @@ def test_a_reader_never_sees_a_half_written_artefact(
     assert seen == [None]
 
 
+def test_a_cell_that_was_made_again_under_another_key_takes_the_place(store: Store) -> None:
+    store.add("plan", "cpu", CELL, records(1.0))
+    store.add("plan", "gpu", CELL, records(2.0))
+    assert [record.value for record in read_run(store.folder).records] == [2.0]
+    store.adopt("plan", "cpu")
+    assert [record.value for record in read_run(store.folder).records] == [1.0]
+
+
 def test_only_leftovers_of_dead_processes_are_swept(store: Store) -> None:
     folder = store.folder / "artefacts" / "maps"
     folder.mkdir()

@@ -124,12 +124,22 @@ class Store:
             self._db.execute("INSERT OR IGNORE INTO cells VALUES (?, ?)", (key, _text(cell)))
             self._db.execute("DELETE FROM records WHERE key = ?", (key,))
             self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-            self._db.execute("INSERT OR IGNORE INTO plan_cells VALUES (?, ?)", (plan_id, key))
+            self._take(plan_id, key)
 
     def adopt(self, plan_id: str, key: str) -> None:
         """Takes a cell that another plan finished into this one."""
         with self._writing(), self._db:
-            self._db.execute("INSERT OR IGNORE INTO plan_cells VALUES (?, ?)", (plan_id, key))
+            self._take(plan_id, key)
+
+    def _take(self, plan_id: str, key: str) -> None:
+        """In the place of the same cell under another key (another version, another device): a
+        table never mixes them."""
+        self._db.execute(
+            "DELETE FROM plan_cells WHERE plan = ? AND key IN (SELECT key FROM cells"
+            " WHERE cell = (SELECT cell FROM cells WHERE key = ?))",
+            (plan_id, key),
+        )
+        self._db.execute("INSERT INTO plan_cells VALUES (?, ?)", (plan_id, key))
 
     def metrics(self, key: str) -> dict[str, float | None]:
         """The figures of a finished cell by metric."""
