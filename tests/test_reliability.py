@@ -18,7 +18,8 @@ from vinet_bench.errors import StoreError
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.records import Cell
 from vinet_bench.report import write_report
-from vinet_bench.run import choose_machine, machine_of, run, with_threads
+from vinet_bench.run import choose_machine, describe, machine_of, run, with_threads
+from vinet_bench.stored_plan import check_plan
 from vinet_bench.stored_run import read_states
 from vinet_bench.training import Machine
 
@@ -172,6 +173,15 @@ def test_deterministic_kernels_are_part_of_a_gpus_keys_alone(tmp_path: Path) -> 
             shop.machine = Machine(torch.device(device), False, 1, deterministic)
             found.add(shop.cell_key(cell))
     assert [len(found) for found in keys.values()] == [1, 2]
+
+
+def test_a_plan_tells_of_deterministic_kernels_on_a_gpu_alone(tmp_path: Path) -> None:
+    shop = a_shop(tmp_path)
+    told = [
+        check_plan(describe(shop.plan, shop.data, shop.split, machine))
+        for machine in (GPU, Machine(CPU, False, deterministic=True))
+    ]
+    assert [plan.get("deterministic") for plan in told] == [True, None]
 
 
 def test_deterministic_reaches_the_machine_and_changes_nothing_on_a_cpu(tmp_path: Path) -> None:
