@@ -1,7 +1,7 @@
 """VisualBackProp (Bojarski et al. 2018, arXiv 1611.05418) in one forward pass."""
 
 from collections.abc import Sequence
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from vinet_bench.hooks import evaluating, output_hooks
 from vinet_bench.methods import MethodInfo
 from vinet_bench.places import Point, passages
 
+RELUS = ("ReluBackward0", "HardtanhBackward0")
+PASSED_ON = ("CatBackward0", "MaxPool2DWithIndicesBackward0", "AvgPool2DBackward0")
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d)
 
 
@@ -78,11 +80,11 @@ def _stages(model: nn.Module, size: tuple[int, int]) -> tuple[Point, ...]:
     """Where all of the picture flows out of a ReLU. Raises UserError if it does so nowhere."""
     example = random_picture(model, size)
     points = passages(model, example)
-    outputs = _outputs(model, points, example)
+    makers = _makers(model, points, example)
     found = [
         point
         for point in points
-        if outputs[point].min() >= 0
+        if _from_relus(makers[point])
         and not isinstance(model.get_submodule(point.module), nn.MaxPool2d | nn.AvgPool2d)
     ]
     if not found or found[0].size == (1, 1):
@@ -91,6 +93,33 @@ def _stages(model: nn.Module, size: tuple[int, int]) -> tuple[Point, ...]:
             " explained network has none"
         )
     return tuple(found)
+
+
+def _makers(model: nn.Module, points: Sequence[Point], example: Tensor) -> dict[Point, Any]:
+    """The operation that made each point's output, as a node of the autograd graph: seen at once,
+    since an operation in place that follows would take its place."""
+    places = {(point.module, point.call): point for point in points}
+    makers: dict[Point, Any] = {}
+
+    def note(name: str, call: int, output: Tensor) -> None:
+        if (name, call) in places:
+            makers[places[name, call]] = output.grad_fn
+
+    names = [point.module for point in points]
+    with torch.enable_grad(), evaluating(model), output_hooks(model, note, names):
+        model(example.detach().requires_grad_().clone())
+    return makers
+
+
+def _from_relus(node: Any) -> bool:
+    """Whether a tensor is what a ReLU let through, or such side by side or pooled: told by the
+    operation, since a convolution's output may be above 0 by chance."""
+    if node is None:
+        return False
+    if node.name() in RELUS:
+        # ReLU6 is a Hardtanh from 0 to 6.
+        return float(getattr(node, "_saved_min_val", 0)) == 0
+    return node.name() in PASSED_ON and all(_from_relus(n) for n, _ in node.next_functions)
 
 
 @torch.no_grad()

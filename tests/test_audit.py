@@ -26,7 +26,7 @@ from vinet_bench.report.audit import Finding, audit
 from vinet_bench.report.audit.of_data import data_findings
 from vinet_bench.run import run
 from vinet_bench.seeds import picture_generators, picture_hash
-from vinet_bench.store import read_run
+from vinet_bench.stored_run import read_run
 
 SIDE, SQUARE, EACH = 32, 8, 75
 CHEAT = MethodInfo(name="cheat", title="Cheat", paper="none", scaling="as-is")

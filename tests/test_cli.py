@@ -168,7 +168,7 @@ def test_a_report_of_nothing(command: Command, arguments: list[str], words: list
         (["run", "all", "--colour"], ["--colour"]),
         (["run", "all", "--device", "tpu"], ["--device", "'tpu'", "cuda"]),
         (["run", "all", "--seeds", "x"], ["--seeds", "integer"]),
-        (["run", "all", "--threshold", "much"], ["--threshold", "number"]),
+        (["run", "all", "--threshold", "much"], ["--threshold", "a valid "]),
         (["run", "all", "--patients", "some"], ["--patients", "'some'", "unknown"]),
         (["list", "method"], ["'method'", "'methods'"]),
         (["lst"], ["lst"]),

@@ -15,7 +15,7 @@ from vinet_bench.networks_needed import Maps, Network
 from vinet_bench.plan import make_plan
 from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell
-from vinet_bench.store import read_states
+from vinet_bench.stored_run import read_states
 
 METHODS = "vinet,cam,random,outline"
 RUN = [

@@ -31,7 +31,8 @@ from vinet_bench.records import Cell
 from vinet_bench.report import Comparison, Sheet, compare, write_comparison
 from vinet_bench.report.difference import Measured, mover
 from vinet_bench.stats import clustered_intervals
-from vinet_bench.store import Store, read_run
+from vinet_bench.store import Store
+from vinet_bench.stored_run import read_run
 
 
 def sheet(made: list[Comparison], key: str, table: str = "table1") -> Sheet:

@@ -9,7 +9,7 @@ from tests.test_report import noted
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.report import tables
 from vinet_bench.run import run
-from vinet_bench.store import Run, read_run
+from vinet_bench.stored_run import Run, read_run
 
 FEW = 7
 CHANGES = (

@@ -14,7 +14,7 @@ from vinet_bench.methods import method
 from vinet_bench.plan import make_plan
 from vinet_bench.report import tables
 from vinet_bench.run import run
-from vinet_bench.store import read_run
+from vinet_bench.stored_run import read_run
 
 # One explains itself, one brings its own network, and one runs a copy in float64.
 ELSEWHERE = ("vinet", "real-time-masker", "meaningful-perturbation")

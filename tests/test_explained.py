@@ -24,7 +24,7 @@ from vinet_bench.plan import Plan, make_plan
 from vinet_bench.presets import DEFAULT_METHODS
 from vinet_bench.report import tables
 from vinet_bench.run import run
-from vinet_bench.store import read_run
+from vinet_bench.stored_run import read_run
 
 SIZE = (64, 64)
 RESNET, VIT = "timm:resnet18", "timm:vit_tiny_patch16_224"

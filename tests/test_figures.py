@@ -17,7 +17,7 @@ from vinet_bench.records import Cell
 from vinet_bench.report import curves, draw
 from vinet_bench.report.draw import VERMILION, Case, Strip, overlay
 from vinet_bench.run import run
-from vinet_bench.store import read_run
+from vinet_bench.stored_run import read_run
 
 KINDS = ("process", "cases", "methods", "destruction", "values", "curves")
 

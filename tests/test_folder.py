@@ -132,6 +132,17 @@ def test_pictures_of_one_size_become_the_default_size(folder: Path) -> None:
     assert abs(data.images[0].mean() - GREY.mean()) < 2
 
 
+def test_pictures_that_do_not_fit_in_memory_are_refused_before_they_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_folder(folder, size=64)
+    monkeypatch.setattr("vinet_bench.data.folder.memory", lambda: 2 * 64**2)
+    monkeypatch.setattr("vinet_bench.data.folder.read_picture", lambda path: 1 / 0)
+    told = complaint(folder, size=64)
+    assert "pictures of 64 x 64 pixels need" in told
+    assert told.endswith("say a smaller --size")
+
+
 def test_shrinking_is_antialiased(folder: Path) -> None:
     board = (np.indices((8, 8)).sum(axis=0) % 2 * 255).astype(np.uint8)
     write(folder / "a.png", board)

@@ -15,7 +15,7 @@ from vinet_bench.errors import CellError, UserError
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.report import tables
 from vinet_bench.run import run
-from vinet_bench.store import read_run
+from vinet_bench.stored_run import read_run
 
 CHANGES = ("phantom.slices=60", "control_budget=0.1", "explained.epochs=1", "retrain.epochs=1")
 

@@ -10,7 +10,7 @@ from vinet_bench.records import Cell
 from vinet_bench.report import tables, write_report
 from vinet_bench.report.layout import KEEP, MASKED, Figure, Layout
 from vinet_bench.report.table import Table
-from vinet_bench.store import read_run
+from vinet_bench.stored_run import read_run
 
 SECONDS = Figure("seconds", "seconds", "Seconds", digits=3, percent=False)
 SPEED = Layout("speed", "speed", "Speed", "Seconds a map on {data}.", (SECONDS,))

@@ -356,12 +356,39 @@ def test_vbp_uses_all_13_relus_of_vgg16() -> None:
 
 def test_vbp_refuses_what_it_does_not_know() -> None:
     convolution = nn.Conv2d(1, 2, 3, bias=False)
-    # Both signs, whatever was drawn: no output may look like that of a ReLU.
-    nn.init.constant_(convolution.weight, 0.05)
-    nn.init.constant_(convolution.weight[1], -0.05)
+    nn.init.constant_(convolution.weight, 0.05)  # above 0 for any picture, and yet no ReLU
     model = Features(convolution, nn.BatchNorm2d(2), nn.GELU()).eval()
     with pytest.raises(UserError, match="multiplies the outputs of ReLUs"):
         explained(VisualBackProp(), model, rand(1, 1, 8, 8), torch.zeros(1))
+
+
+class Branches(nn.Module):
+    """Two branches side by side, each with a ReLU of its own kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([F.relu(self.one(images)), F.relu6(self.two(images))], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("layers", "stages"),
+    [
+        ([nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.GELU()], ["features.1"]),
+        ([nn.Conv2d(1, 4, 3), nn.ReLU6(), nn.Sigmoid()], ["features.1"]),
+        ([nn.Conv2d(1, 4, 3), nn.Softplus(), nn.ReLU(), nn.GELU()], ["features.2"]),
+        ([Branches(), nn.Conv2d(4, 2, 1), nn.Hardtanh()], ["features.0"]),
+        ([Branches(), nn.MaxPool2d(2), nn.Sigmoid()], ["features.0"]),
+    ],
+)
+def test_vbp_takes_relus_and_nothing_that_looks_like_one(
+    layers: list[nn.Module], stages: list[str]
+) -> None:
+    model = Features(*layers).eval().requires_grad_(False)
+    chosen = VisualBackProp().fit(model, replace(slices(), evidence=None))
+    assert [stage.module for stage in chosen.stages] == stages
 
 
 def test_batch_norm_has_no_geometry_for_vbp() -> None:

@@ -1,6 +1,8 @@
 """`train` leaves a model that is the same in another process; `explain` reads what people have."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from tools.fuzz_readers import READERS
 from vinet_bench import models
+from vinet_bench.checkpoints import Checkpoint
 from vinet_bench.data.one_slice import read_slice
 from vinet_bench.data.phantom import phantom
 from vinet_bench.errors import CellError, UserError
@@ -116,7 +119,7 @@ def dead(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("dead")
 def test_a_dead_map_fails_its_cells_and_is_not_everything_reserved(tmp_path: Path) -> None:
     from vinet_bench.run import run
-    from vinet_bench.store import read_run
+    from vinet_bench.stored_run import read_run
 
     changes = [*CHANGES, "retrain.epochs=1"]
     chosen = make_plan(preset="smoke", methods=["vinet", "random"], changes=changes)
@@ -177,6 +180,92 @@ def test_the_folder_can_be_read(trained: tuple[TrainedVINet, Path]) -> None:
     with Image.open(folder / "curves.png") as curves:
         assert curves.format == "PNG"
     assert model.network.training is False
+
+
+UNFINISHED = """
+import os, signal
+from vinet_bench import train_one
+from vinet_bench.checkpoints import Checkpoint
+
+class Killed(Checkpoint):
+    saves = 0
+
+    def due(self):
+        return True
+
+    def save(self, state):
+        super().save(state)
+        self.saves += 1
+        if self.saves == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train_one.Checkpoint = Killed
+from vinet_bench.cli import main
+main()
+"""
+
+
+def test_a_killed_train_goes_on_to_the_same_bytes(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = command.folder / "whole", command.folder / "model"
+    options = [*SMALL, "--set", "vinet.epochs=3", "--importance", "segnet", "--device", "cpu"]
+    assert command("train", *options, "--out", str(whole)).code == 0
+    words = [sys.executable, "-c", UNFINISHED, "train", *options, "--out", str(out)]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    ended = subprocess.run(words, check=False, capture_output=True, env=os.environ | threads)
+    assert ended.returncode == -signal.SIGKILL
+    (kept,) = out.iterdir()
+    found = [Checkpoint(kept).load()]
+    monkeypatch.setattr(Checkpoint, "load", lambda self: found.pop() if self.path == kept else None)
+    again = command("train", *options, "--out", str(out))
+    assert (again.code, again.err) == (0, "")
+    assert found == []  # it went on from there
+    for name in ("weights.safetensors", "config.json", "metrics.json", "curves.png"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert len(list(out.iterdir())) == 4
+
+
+@pytest.mark.parametrize("other", [["--seed", "4"], ["--set", "split.seed=5"]])
+def test_another_train_does_not_go_on_from_it(
+    command: Command, monkeypatch: pytest.MonkeyPatch, other: list[str]
+) -> None:
+    asked: list[str] = []
+
+    def noted(*arguments: object) -> None:
+        checkpoint = arguments[-1]
+        assert isinstance(checkpoint, Checkpoint)
+        asked.append(checkpoint.path.name)
+        raise CellError("no training here")
+
+    monkeypatch.setattr("vinet_bench.train_one.fit", noted)
+    for options in ([], other, []):
+        command("train", *SMALL, *options, "--out", "model")
+    assert asked[0] == asked[2] != asked[1]
+
+
+def test_a_stopped_train_says_that_it_goes_on(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vinet_bench.train_one.fit", stopped)
+    ended = command("train", *SMALL, "--out", "model")
+    assert ended.code == 130
+    assert ended.err.startswith("stopped; the same command goes on where it was")
+
+
+def test_train_on_a_full_disk_is_one_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vinet_bench.models.save_file", full)
+    assert_one_line(command("train", *SMALL, "--out", "model"), "No space left on device")
+    monkeypatch.undo()
+    assert not (command.folder / "model" / "config.json").exists()
 
 
 def test_train_says_what_came_out(command: Command) -> None:

@@ -159,6 +159,7 @@ def newer(path: Path) -> None:
         ("slices.csv", lambda p: p.write_text("id,label\ns0,benign\n"), "no column 'patient'"),
         ("slices.csv", lambda p: p.write_text(p.read_text().replace("benign", "?")), "a label"),
         ("slices.csv", lambda p: p.write_text(p.read_text().replace("P3", "P9")), "not those that"),
+        ("slices.csv", lambda p: p.write_text(p.read_text().replace("s7", "x7")), "not those that"),
         ("dataset.json", lambda p: p.write_text("{"), "cannot be read"),
         ("dataset.json", lambda p: p.write_text("[]"), "cannot be read"),
         ("dataset.json", lambda p: p.write_text('{"format": 1}'), "cannot be read"),
@@ -171,6 +172,13 @@ def test_damage_is_named(folder: Path, name: str, harm: Any, words: str) -> None
         load_prepared(folder)
     assert words in str(caught.value)
     assert name in str(caught.value) or words.startswith("not those that")
+
+
+def test_an_older_set_has_no_hash_of_its_ids(folder: Path) -> None:
+    index = json.loads((folder / "dataset.json").read_text())
+    assert index.pop("ids")
+    (folder / "dataset.json").write_text(json.dumps(index))
+    assert load_prepared(folder).ids[7] == "s7"
 
 
 # ---- data check and data show

@@ -1,13 +1,16 @@
 """What a run promises when the machine fails it: see docs/reliability.md."""
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.backends import cudnn
 
 from tests.synthetic import a_big_run
 from tests.test_showcase import a_shop
@@ -15,8 +18,9 @@ from vinet_bench.errors import StoreError
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.records import Cell
 from vinet_bench.report import write_report
-from vinet_bench.run import run, with_threads
-from vinet_bench.store import read_states
+from vinet_bench.run import choose_machine, describe, machine_of, run, with_threads
+from vinet_bench.stored_plan import check_plan
+from vinet_bench.stored_run import read_states
 from vinet_bench.training import Machine
 
 CPU = torch.device("cpu")
@@ -75,7 +79,7 @@ def test_a_failed_write_of_scores_stops_the_run(
         Path(path).write_bytes(b"half")
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("vinet_bench.store.save_file", half)
+    monkeypatch.setattr("vinet_bench.artefacts.save_file", half)
     with pytest.raises(StoreError, match="Input/output error; what is done is kept"):
         run(["occlusion"], small(), tmp_path / "run")
     assert list(tmp_path.rglob("*.part-*")) == []
@@ -130,3 +134,68 @@ def test_the_same_figures_on_a_machine_with_other_cores(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     again = run(["occlusion"], small(), tmp_path / "run")
     assert (again.made, again.found) == (0, first.made)
+
+
+def kernels() -> tuple[object, ...]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        cudnn.deterministic,
+        cudnn.benchmark,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+GPU = Machine(torch.device("cuda"), False, deterministic=True)  # nothing is computed there
+
+
+@pytest.mark.parametrize("own", [None, ":16:8"])
+def test_deterministic_kernels_are_chosen_inside_and_nothing_stays(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if own:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", own)
+    before = kernels()
+    with pytest.raises(KeyError), GPU.computing():
+        assert kernels() == (True, False, True, False, own or ":4096:8")
+        raise KeyError
+    assert kernels() == before
+    for machine in (Machine(CPU, False, deterministic=True), replace(GPU, deterministic=False)):
+        with machine.computing():
+            assert kernels() == before
+
+
+def test_deterministic_kernels_are_part_of_a_gpus_keys_alone(tmp_path: Path) -> None:
+    shop, cell = a_shop(tmp_path), Cell("occlusion", "random", 0)
+    keys: dict[str, set[str]] = {"cpu": set(), "cuda": set()}
+    for device, found in keys.items():
+        for deterministic in (False, True):
+            shop.machine = Machine(torch.device(device), False, 1, deterministic)
+            found.add(shop.cell_key(cell))
+    assert [len(found) for found in keys.values()] == [1, 2]
+
+
+def test_a_plan_tells_of_deterministic_kernels_on_a_gpu_alone(tmp_path: Path) -> None:
+    shop = a_shop(tmp_path)
+    told = [
+        check_plan(describe(shop.plan, shop.data, shop.split, machine))
+        for machine in (GPU, Machine(CPU, False, deterministic=True))
+    ]
+    assert [plan.get("deterministic") for plan in told] == [True, None]
+
+
+def test_deterministic_reaches_the_machine_and_changes_nothing_on_a_cpu(tmp_path: Path) -> None:
+    chosen = make_plan(deterministic=True)
+    assert machine_of(chosen, "cpu").deterministic
+    assert not machine_of(make_plan(), "cpu").deterministic
+    asked = small().model_copy(update={"deterministic": True})
+    first = run(["occlusion"], asked, tmp_path / "run", "cpu")
+    assert first.failed == ()
+    again = run(["occlusion"], small(), tmp_path / "run", "cpu")
+    assert (again.made, again.found) == (0, first.made)
+
+
+def test_a_torch_that_cannot_tell_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not choose_machine("cpu", "auto").bfloat16
+    assert choose_machine("cpu", "bfloat16").bfloat16

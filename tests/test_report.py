@@ -16,7 +16,8 @@ from vinet_bench.errors import UserError
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.report import Sheet, Table, newest_run, tables, write_report
 from vinet_bench.report.tables import rounded
-from vinet_bench.store import Store, read_run
+from vinet_bench.store import Store
+from vinet_bench.stored_run import read_run
 
 ROWS = [
     {"name": "original", "title": "Original", "kind": "reference"},

@@ -35,7 +35,8 @@ from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell
 from vinet_bench.report import TEXTS, tables, write_report
 from vinet_bench.run import Outcome, run
-from vinet_bench.store import Store, read_run
+from vinet_bench.store import Store
+from vinet_bench.stored_run import read_run
 from vinet_bench.training import Machine, fit
 from vinet_bench.workshop import Workshop
 

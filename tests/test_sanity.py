@@ -24,7 +24,7 @@ from vinet_bench.presets import PRESETS
 from vinet_bench.randomisation import layers, randomised
 from vinet_bench.report import write_report
 from vinet_bench.run import run
-from vinet_bench.store import read_run
+from vinet_bench.stored_run import read_run
 from vinet_bench.training import fit
 from vinet_bench.vinet import VINet
 

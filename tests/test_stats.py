@@ -69,7 +69,7 @@ def test_its_width_is_that_of_scipys_bootstrap_of_the_ratio() -> None:
         paired=True,
         method="percentile",
         n_resamples=10_000,
-        rng=np.random.default_rng(1),
+        random_state=1,
     ).confidence_interval
     found = clustered_intervals(scores, who)
     assert found.mean[0] == pytest.approx(sums.sum() / counts.sum())

@@ -17,7 +17,8 @@ from vinet_bench.cli import app
 from vinet_bench.errors import UserError
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.status import Part, parts
-from vinet_bench.store import DATABASE, SCHEMA_VERSION, CellState, Store, read_run, read_states
+from vinet_bench.store import DATABASE, SCHEMA_VERSION, Store
+from vinet_bench.stored_run import CellState, read_run, read_states
 
 VINET, AGAIN, CAM, LRP = (
     Cell("keep-important", "vinet", 0),

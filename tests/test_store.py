@@ -16,10 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vinet_bench import store as store_module
+from vinet_bench import artefacts
+from vinet_bench.artefacts import artefact_path
 from vinet_bench.errors import StoreError, UserError
 from vinet_bench.records import Cell, Record
-from vinet_bench.store import DATABASE, SCHEMA_VERSION, Store, artefact_path, read_run
+from vinet_bench.store import DATABASE, SCHEMA_VERSION, Store
+from vinet_bench.stored_run import read_run
 
 CELL = Cell("keep-important", "cam", 0)
 PLAN: dict[str, Any] = {"seeds": [0], "rows": []}
@@ -87,7 +89,7 @@ def test_a_crash_in_the_middle_of_save_leaves_the_old_artefact(
         Path(path).write_bytes(before[:50])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(store_module, "save_file", half)
+    monkeypatch.setattr(artefacts, "save_file", half)
     for key in ("key", "other"):
         with pytest.raises(StoreError, match="No space left on device; what is done is kept"):
             store.save("maps", key, {"maps": np.zeros(100, dtype=np.float32)})
@@ -105,9 +107,17 @@ def test_a_reader_never_sees_a_half_written_artefact(
         Path(path).write_bytes(b"half")
         seen.append(store.load("maps", "key"))
 
-    monkeypatch.setattr(store_module, "save_file", watched)
+    monkeypatch.setattr(artefacts, "save_file", watched)
     store.save("maps", "key", {"maps": np.zeros(1, dtype=np.float32)})
     assert seen == [None]
+
+
+def test_a_cell_that_was_made_again_under_another_key_takes_the_place(store: Store) -> None:
+    store.add("plan", "cpu", CELL, records(1.0))
+    store.add("plan", "gpu", CELL, records(2.0))
+    assert [record.value for record in read_run(store.folder).records] == [2.0]
+    store.adopt("plan", "cpu")
+    assert [record.value for record in read_run(store.folder).records] == [1.0]
 
 
 def test_only_leftovers_of_dead_processes_are_swept(store: Store) -> None:

@@ -24,7 +24,8 @@ from vinet_bench.errors import UserError
 from vinet_bench.models import CONFIG, TrainedVINet
 from vinet_bench.networks.explained import load_weights
 from vinet_bench.run import choose_machine
-from vinet_bench.store import DATABASE, Store, read_run
+from vinet_bench.store import DATABASE, Store
+from vinet_bench.stored_run import read_run
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from vinet_bench.data.splits import Split
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.report import tables, write_report
 from vinet_bench.stats import clustered_intervals, clustered_test, holm
-from vinet_bench.store import Store, read_run
+from vinet_bench.store import Store
+from vinet_bench.stored_run import read_run
 
 N, EACH = 300, 3  # test pictures; of each patient
 PATIENTS = np.repeat(np.arange(N // EACH), EACH)

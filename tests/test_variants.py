@@ -20,7 +20,7 @@ from vinet_bench.protocols import OwnRows, protocol
 from vinet_bench.records import Cell
 from vinet_bench.report import layout, tables, value_shares, write_report
 from vinet_bench.run import run
-from vinet_bench.store import read_run
+from vinet_bench.stored_run import read_run
 from vinet_bench.training import Fit, fit
 from vinet_bench.vinet import VINet
 

@@ -21,7 +21,7 @@ from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell, Record
 from vinet_bench.report import write_report
 from vinet_bench.run import run
-from vinet_bench.store import Run, read_run
+from vinet_bench.stored_run import Run, read_run
 from vinet_bench.training import Examples, Fit, Machine
 from vinet_bench.workshop import Workshop
 

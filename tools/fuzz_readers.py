@@ -28,7 +28,8 @@ from vinet_bench.given_maps import GivenMaps
 from vinet_bench.networks.explained import load_weights
 from vinet_bench.report import tables
 from vinet_bench.report.page.cases import gallery
-from vinet_bench.store import DATABASE, Store, read_run, read_states
+from vinet_bench.store import DATABASE, Store
+from vinet_bench.stored_run import read_run, read_states
 
 SEEDS = Path(__file__).resolve().parents[1] / "tests" / "fuzz_seeds"
 SERIES, SIDE = "1.2.3", 16

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from vinet_bench.store import replacing, writing
+from vinet_bench.writing import replacing, writing
 
 EVERY = 240.0  # seconds: a killed run loses less than five minutes of a training
 State = dict[str, Any]

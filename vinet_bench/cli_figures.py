@@ -93,7 +93,7 @@ def _drawn(kind: Kind, gallery: "Gallery", seed: int) -> "Figure":
 def _values(folder: Path) -> "Figure":
     from vinet_bench.report import value_shares
     from vinet_bench.report.draw import values_figure
-    from vinet_bench.store import read_run
+    from vinet_bench.stored_run import read_run
 
     shares = value_shares(read_run(folder))
     if not shares:
@@ -104,7 +104,7 @@ def _values(folder: Path) -> "Figure":
 def _curves(folder: Path) -> "Figure":
     from vinet_bench.report import curves
     from vinet_bench.report.draw import curves_figure
-    from vinet_bench.store import read_run
+    from vinet_bench.stored_run import read_run
 
     found = curves(read_run(folder))
     if not found:

@@ -15,6 +15,7 @@ from vinet_bench.cli_options import (
     Changes,
     Classifier,
     Data,
+    Deterministic,
     Device,
     DeviceName,
     Importance,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from vinet_bench.explain import Explanation
 
 T = TypeVar("T")
+GOES_ON = "the same command goes on where it was, five minutes back at most"
 ModelOut = Annotated[
     Path | None, typer.Option(help="The model's folder (default: results/<data>-<preset>-vinet0).")
 ]
@@ -49,13 +51,21 @@ def train_command(
     device: DeviceName = Device.auto,
     size: Size = None,
     patients: PatientsKnown = Patients.column,
+    deterministic: Deterministic = False,
 ) -> None:
     """Train one VINet and save it: weights, config, metrics and training curves."""
     from vinet_bench.plan import make_plan
 
     changed = [*(changes or []), *network_changes(importance, classifier)]
-    plan = make_plan(data, preset, size=size, patients=patients.value, changes=changed)
-    folder = _quietly(lambda: _train(plan, seed, out, device.value))
+    plan = make_plan(
+        data,
+        preset,
+        size=size,
+        patients=patients.value,
+        changes=changed,
+        deterministic=deterministic,
+    )
+    folder = _quietly(lambda: _train(plan, seed, out, device.value), GOES_ON)
     _print_trained(folder)
 
 
@@ -110,7 +120,7 @@ def explain_command(
         made = explain(images, trained, method, out, slice_number)
         return trained.config.class_names, made
 
-    _print_explained(*_quietly(explain_all))
+    _print_explained(*_quietly(explain_all, "nothing was saved"))
 
 
 def _print_explained(class_names: tuple[str, ...], made: "list[Explanation]") -> None:
@@ -129,11 +139,11 @@ def _print_explained(class_names: tuple[str, ...], made: "list[Explanation]") ->
         out_console.print(str(one.figure), soft_wrap=True)
 
 
-def _quietly(work: Callable[[], T]) -> T:
-    """The work without the remarks of libraries; Ctrl-C ends it in one line."""
+def _quietly(work: Callable[[], T], stopped: str) -> T:
+    """The work without the remarks of libraries; Ctrl-C ends it in one line, which says this."""
     warnings.filterwarnings("ignore", category=UserWarning, module="(torch|timm)")
     try:
         return work()
     except KeyboardInterrupt:  # here, since typer would swallow it before main() sees it
-        err_console.print("stopped; nothing was saved")
+        err_console.print(f"stopped; {stopped}")
         raise typer.Exit(INTERRUPTED) from None

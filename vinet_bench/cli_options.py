@@ -34,6 +34,12 @@ Threshold = Annotated[
     float, typer.Option(help="T of Eq. 9, between 0 and 1: pixels of 1 - T or more are reserved.")
 ]
 DeviceName = Annotated[Device, typer.Option("--device", help="Where to compute.")]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic", help="On a GPU: only kernels that give the same bits twice; slower."
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option(help="The run's folder (default: results/<data>-<preset>).")
 ]

@@ -67,7 +67,7 @@ def _compare(a: str, b: str, out: Path | None, formats: list[str]) -> list[Path]
 def print_tables(folder: Path) -> None:
     """The tables of a run, each with what its audit does not find fine."""
     from vinet_bench.report import tables
-    from vinet_bench.store import read_run
+    from vinet_bench.stored_run import read_run
 
     for table in tables(read_run(folder)).values():
         _print_sheet(table)

@@ -13,6 +13,7 @@ from vinet_bench.cli_options import (
     Classifier,
     CrossFit,
     Data,
+    Deterministic,
     Device,
     DeviceName,
     DryRun,
@@ -63,6 +64,7 @@ def run_command(
     maps: Maps = None,
     workers: Workers = None,
     ray: RayAddress = None,
+    deterministic: Deterministic = False,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
@@ -82,6 +84,7 @@ def run_command(
         _words(rows),
         checkpoint,
         maps,
+        deterministic,
     )
     if dry_run:
         _foretell(protocol, plan, out, device.value)

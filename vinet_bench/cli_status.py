@@ -13,7 +13,7 @@ from vinet_bench.consoles import out_console
 
 if TYPE_CHECKING:
     from vinet_bench.status import Part
-    from vinet_bench.store import CellState
+    from vinet_bench.stored_run import CellState
 
 SHOWN_FAILURES = 10
 _COUNTED = ("done", "failed", "running", "waiting")
@@ -27,7 +27,7 @@ def status(
     """Show what of a run is done, running, waiting and failed, and the time left."""
     from vinet_bench.report import newest_run
     from vinet_bench.status import parts
-    from vinet_bench.store import read_states
+    from vinet_bench.stored_run import read_states
 
     folder = run or newest_run()
     states, known = read_states(folder)

@@ -18,7 +18,8 @@ from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
 from vinet_bench.report.draw import Case, Strip
 from vinet_bench.settings import Settings
-from vinet_bench.store import Store, read_run
+from vinet_bench.store import Store
+from vinet_bench.stored_run import read_run
 from vinet_bench.training import Machine
 from vinet_bench.vinet import DELTA, destroy, uniform_noise
 from vinet_bench.workshop import Workshop
@@ -60,7 +61,10 @@ class Gallery:
         choice = plan.settings.split
         split = split_slices(data, choice.validation, choice.test, choice.seed, choice.by)
         machine = Machine(
-            torch.device(told["device"]), told["precision"] == "bfloat16", told.get("threads", 0)
+            torch.device(told["device"]),
+            told["precision"] == "bfloat16",
+            told.get("threads", 0),
+            told.get("deterministic", False),
         )
         self._rows: list[dict[str, str]] = told["rows"]
         self._seed = plan.seeds[0]

@@ -21,6 +21,7 @@ from vinet_bench.networks import build_classifier, build_importance
 from vinet_bench.settings import Frozen, VINetTraining
 from vinet_bench.training import EVALUATION_BATCH, Machine, VINetTask, as_pictures, predict
 from vinet_bench.vinet import VINet
+from vinet_bench.writing import replacing
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 
@@ -110,12 +111,13 @@ class TrainedVINet:
         return cls(network.to(machine.device).eval().requires_grad_(False), config, machine)
 
     def save(self, folder: Path) -> None:
-        """Weights (safetensors) and what must be known of them (JSON)."""
+        """Weights (safetensors) and, when they are there, what must be known of them (JSON)."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {k: v.cpu().contiguous() for k, v in self.network.state_dict().items()}
         save_file(state, folder / WEIGHTS)
         text = json.dumps(self.config.model_dump(mode="json"), indent=2)
-        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+        with replacing(folder / CONFIG) as part:
+            part.write_text(text + "\n", encoding="utf-8")
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities, the noise seeded as in training. (N, 1, H, W) -> (N, K)."""

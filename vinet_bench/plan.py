@@ -20,6 +20,7 @@ class Plan(Frozen):
     readers: whether the data set tells its readers apart; known once it is loaded.
     checkpoint: the file of the explained network's weights, of which the settings have the hash.
     given: by their rows' names (with a hash) the folders of maps that were made elsewhere.
+    deterministic: no setting, since on a CPU it changes nothing; on a GPU it is part of the keys.
     """
 
     data: str = "phantom"
@@ -34,6 +35,7 @@ class Plan(Frozen):
     readers: bool = False
     checkpoint: str = ""
     given: dict[str, GivenMaps] = Field(default_factory=dict)
+    deterministic: bool = False
     settings: Settings = PRESETS["quick"].settings
 
     def identity(self) -> dict[str, object]:
@@ -60,6 +62,7 @@ def make_plan(
     rows: list[str] | None = None,
     checkpoint: Path | None = None,
     maps: list[str] | None = None,
+    deterministic: bool = False,
 ) -> Plan:
     """The plan that a user's options make. Raises UserError for anything that does not fit."""
     if preset not in PRESETS:
@@ -90,6 +93,7 @@ def make_plan(
         size_given=size is not None,
         checkpoint=str(checkpoint or ""),
         given=given,
+        deterministic=deterministic,
         settings=settings,
     )
 

@@ -50,14 +50,22 @@ class Outcome:
     failed: tuple[str, ...]
 
 
-def choose_machine(device: str, precision: str, threads: int = 0) -> Machine:
+def choose_machine(
+    device: str, precision: str, threads: int = 0, deterministic: bool = False
+) -> Machine:
     """Where to run. device 'auto', 'cpu' or 'cuda'. Raises UserError if there is none."""
     if device not in ("auto", "cpu", "cuda"):
         raise unknown_name("device", device, ("auto", "cpu", "cuda"))
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine shows torch no GPU; use --device cpu")
     name = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    return Machine(torch.device(name), _bfloat16(name, precision), threads)
+    return Machine(torch.device(name), _bfloat16(name, precision), threads, deterministic)
+
+
+def machine_of(plan: Plan, device: str) -> Machine:
+    """Where and how a plan is computed. Raises UserError if there is no such device."""
+    chosen = plan.settings
+    return choose_machine(device, chosen.precision, chosen.threads, plan.deterministic)
 
 
 def _bfloat16(device: str, precision: str) -> bool:
@@ -65,8 +73,9 @@ def _bfloat16(device: str, precision: str) -> bool:
         return precision == "bfloat16"
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    # Where the processor has no such instructions bfloat16 is emulated and slower than float32.
-    capabilities = torch.cpu.get_capabilities()
+    # Where the processor has no such instructions bfloat16 is emulated and slower than float32. An
+    # older torch that cannot tell computes in float32, unless it is told otherwise.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_tile", "bf16"))
 
 
@@ -90,7 +99,7 @@ def run(
     """
     chosen: Sequence[EvalProtocol] = [protocol(name) for name in protocol_names]
     check_rows(plan, chosen)
-    machine = choose_machine(device, plan.settings.precision, plan.settings.threads)
+    machine = machine_of(plan, device)
     data = load_data(plan)
     plan, chosen = suited(plan, data), _with_something_to_measure(chosen, data)
     check_networks(plan.settings.vinet, data)
@@ -276,7 +285,7 @@ def _made_here(
 def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> dict[str, Any]:
     """The plan as a report needs it: rows in their order, data, versions, deviations."""
     parts = split.parts()
-    return {
+    return ({"deterministic": True} if machine.fixed_kernels else {}) | {
         "preset": plan.preset,
         "source": plan.model_dump(mode="json", include={"data", "patients", "size_given"}),
         "seeds": list(plan.seeds),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from vinet_bench.records import Cell
-from vinet_bench.store import CellState
+from vinet_bench.stored_run import CellState
 
 # What makes two cells alike in time, the closest first. The first cell of a method and seed is
 # longer than its neighbours, since it trains what they share; so is the same cell of another seed.

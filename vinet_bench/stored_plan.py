@@ -112,6 +112,7 @@ class _Plan(_Known):
     threshold: StrictFloat | StrictInt | None = None
     precision: Word = ""
     device: Word = ""
+    deterministic: StrictBool = False
     versions: dict[Word, Word] = {}
     commit: Word = ""
     deviations: list[Word] = []

@@ -1,16 +1,19 @@
 """Trains one VINet and leaves a folder: weights, config, metrics, curves."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vinet_bench import __version__
+from vinet_bench.checkpoints import Checkpoint
 from vinet_bench.data import load_data
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import split_slices
-from vinet_bench.errors import UserError
+from vinet_bench.errors import CellError, UserError
 from vinet_bench.figures import save_curves
 from vinet_bench.masks import fraction, reserved
 from vinet_bench.metrics import balanced_hits, evidence_precision, evidence_recall, hits
@@ -24,8 +27,11 @@ from vinet_bench.models import (
 )
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress, Silent
-from vinet_bench.run import check_networks, choose_machine
-from vinet_bench.training import Examples, Fit, fit
+from vinet_bench.records import key_of
+from vinet_bench.run import check_networks, machine_of, with_threads
+from vinet_bench.training import Examples, Fit, Machine, fit
+from vinet_bench.vinet import VINet
+from vinet_bench.writing import sweep, writing
 
 METRICS, CURVES = "metrics.json", "curves.png"
 
@@ -35,37 +41,79 @@ def train_vinet(
 ) -> TrainedVINet:
     """Trains the VINet that `run` trains for this plan and seed, and saves it in a folder.
 
-    Raises UserError for bad input, before anything is trained, and CellError if it diverges or
-    ends with a dead map: then nothing is saved.
+    One that was killed goes on where it was. Raises UserError for bad input, before anything is
+    trained, and CellError if it diverges or ends with a dead map: then nothing is saved.
     """
-    machine = choose_machine(device, plan.settings.precision, plan.settings.threads)
+    machine = with_threads(machine_of(plan, device), None)
     data = load_data(plan)
-    training = plan.settings.vinet
-    check_networks(training, data)
+    check_networks(plan.settings.vinet, data)
     parts = _parts(plan, data)
+    config = _config(plan, data, seed)
     _prepare(folder)
-    network = build_vinet(training, data.num_classes, data.size, seed)
-    examples = {name: _examples(part) for name, part in parts.items()}
-    title = f"training VINet, seed {seed}"
-    with machine.computing(), (progress or Silent()).step(title, training.epochs) as advance:
-        done = fit(
+    network = build_vinet(config.vinet, data.num_classes, data.size, seed)
+    with machine.computing(), _unfinished(folder, _key(config, parts, machine)) as checkpoint:
+        done = _fit(network, config, parts, machine, progress or Silent(), checkpoint)
+        network.eval().requires_grad_(False)
+        model = TrainedVINet(network, config, machine)
+        metrics = _losses(done) | {"test": _test_figures(model, parts["test"])}
+        _save(model, done, metrics, folder)
+    return model
+
+
+def _key(config: ModelConfig, parts: dict[str, SliceDataset], machine: Machine) -> str:
+    """Of all that determines the weights: a checkpoint of other ones is not gone on from."""
+    return key_of(
+        {
+            "config": config.model_dump(mode="json"),
+            "split": {name: part.ids.tolist() for name, part in parts.items()},
+            "machine": [machine.device.type, machine.bfloat16, machine.threads],
+            "deterministic": machine.fixed_kernels,
+        }
+    )
+
+
+@contextmanager
+def _unfinished(folder: Path, key: str) -> Iterator[Checkpoint]:
+    """Where the training's state is kept until the model is saved, or is known to be no good."""
+    checkpoint = Checkpoint(folder / f"training-{key}.pt")
+    try:
+        yield checkpoint
+    except CellError:
+        checkpoint.remove()  # tried again it would only end like that again
+        raise
+    checkpoint.remove()
+
+
+def _fit(
+    network: VINet,
+    config: ModelConfig,
+    parts: dict[str, SliceDataset],
+    machine: Machine,
+    progress: Progress,
+    checkpoint: Checkpoint,
+) -> Fit:
+    training, seed = config.vinet, config.seed
+    train, validation = (_examples(parts[name]) for name in ("train", "validation"))
+    with progress.step(f"training VINet, seed {seed}", training.epochs) as advance:
+        return fit(
             network,
             vinet_task(training),
-            examples["train"],
-            examples["validation"],
+            train,
+            validation,
             training,
             seed,
             machine,
             advance,
+            checkpoint,
         )
-    network.eval().requires_grad_(False)
-    model = TrainedVINet(network, _config(plan, data, seed), machine)
-    figures = _test_figures(model, parts["test"])
-    model.save(folder)
-    save_curves(folder / CURVES, done.train_losses, done.validation_losses, done.epoch)
-    metrics = _losses(done) | {"test": figures}
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    return model
+
+
+def _save(model: TrainedVINet, done: Fit, metrics: dict[str, object], folder: Path) -> None:
+    """The model comes last: a folder that holds one is whole. Raises StoreError."""
+    with writing(folder):
+        save_curves(folder / CURVES, done.train_losses, done.validation_losses, done.epoch)
+        (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        model.save(folder)
 
 
 def _parts(plan: Plan, data: SliceDataset) -> dict[str, SliceDataset]:
@@ -84,6 +132,7 @@ def _prepare(folder: Path) -> None:
         raise UserError(f"{folder} holds a model already: choose another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder.glob("*.part-*"))
     except OSError as error:
         reason = f"cannot write the model's folder {folder}: {error.strerror}"
         raise UserError(f"{reason}; choose another with --out") from None

@@ -92,7 +92,9 @@ class TrainedNetworks:
         return key_of(cell.identity() | self._context() | {"plan": self.plan.identity()})
 
     def _context(self) -> dict[str, Any]:
-        marked = {"training": self._training} if self._training else {}
+        marked: dict[str, Any] = {"training": self._training} if self._training else {}
+        if self.machine.fixed_kernels:
+            marked["deterministic"] = True
         return marked | {
             "version": __version__,
             "bfloat16": self.machine.bfloat16,

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, Self, cast
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from vinet_bench.checkpoints import Checkpoint, State
 from vinet_bench.errors import CellError
 from vinet_bench.hooks import evaluating
+from vinet_bench.kernels import same_kernels
 from vinet_bench.seeds import generator, picture_generators
 from vinet_bench.settings import Training
 from vinet_bench.vinet import VINet, vinet_loss
@@ -46,21 +47,31 @@ def as_pictures(images: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Machine:
     """Where networks run, whether training computes in bfloat16, and on the CPU with how many
-    threads (0: as many as torch takes): sums in another order end in other last bits."""
+    threads (0: as many as torch takes): sums in another order end in other last bits.
+
+    deterministic: on a GPU only kernels that give the same bits twice; a CPU has no others.
+    """
 
     device: torch.device
     bfloat16: bool
     threads: int = 0
+    deterministic: bool = False
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """With the threads that the results depend on."""
+        """With the threads and the kernels that the results depend on, and before as after."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads or before)
         try:
-            yield
+            with same_kernels() if self.fixed_kernels else nullcontext():
+                yield
         finally:
             torch.set_num_threads(before)
+
+    @property
+    def fixed_kernels(self) -> bool:
+        """Whether some of the device's kernels are left out, so that figures may differ by it."""
+        return self.deterministic and self.device.type == "cuda"
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)

@@ -1,5 +1,6 @@
 """The user's own data: a folder with labels.csv and pictures."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def load_folder(
     image_paths = _image_paths(root, rows)
     mask_paths = [_path(root, row, row.mask, "mask") if row.mask else None for row in rows]
     side = side or max(_picture(rows[0], image_paths[0]).pixels.shape)
+    _check_memory(len(rows), side, any(mask_paths))
     images, shapes, notes = _images(rows, image_paths, side, one_size=size is None)
     if patients == "unknown":
         notes += (UNKNOWN_PATIENTS,)
@@ -268,6 +270,22 @@ def _path(root: Path, row: Row, text: str, what: str) -> Path:
         hint = ": write / for \\" if "\\" in text else ": add the file, or remove the row"
         raise row.error(f"{name} does not exist{hint}")
     return path
+
+
+def _check_memory(count: int, side: int, masks: bool) -> None:
+    """Raises UserError before anything is read, if all pictures together have no place."""
+    needed = count * side**2 * (2 + masks)  # the pictures one by one, then as a stack
+    there = memory()
+    if needed > there:
+        raise UserError(
+            f"{count} pictures of {side} x {side} pixels need {needed / 2**30:.1f} GiB, and this"
+            f" machine has {there / 2**30:.1f} GiB: say a smaller --size"
+        )
+
+
+def memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _images(

@@ -9,6 +9,7 @@ slices.csv     a row for each picture: id, label, patient, part, and what else i
 
 import csv
 import errno
+import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -50,6 +51,7 @@ class _Format(BaseModel):
 
 class _Index(Description, _Format):
     fingerprint: str
+    ids: str = ""  # a hash of them; older sets have none
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def write_prepared(
             part.mkdir(parents=True)
             _write_pieces(part, count, pieces)
             _write_csv(part / REPORT, report)
-            index = _Index(**about.model_dump(), fingerprint=_assembled(part, about).fingerprint)
+            made = _assembled(part, about)
+            index = _Index(**about.model_dump(), fingerprint=made.fingerprint, ids=_ids_hash(made))
             (part / INDEX).write_text(index.model_dump_json(indent=2) + "\n", encoding="utf-8")
             part.replace(folder)
     finally:
@@ -171,7 +174,7 @@ def load_prepared(folder: Path, size: int | None = None, patients: str = "column
     if not index.patients_known and patients != "unknown":
         raise UserError(f"{folder} has no patient ids: say --patients unknown")
     data = _assembled(folder, index)
-    if data.fingerprint != index.fingerprint:
+    if data.fingerprint != index.fingerprint or index.ids not in ("", _ids_hash(data)):
         raise UserError(
             f"{folder}: its files are not those that were prepared (damaged, or changed by hand):"
             " prepare the data again"
@@ -179,6 +182,11 @@ def load_prepared(folder: Path, size: int | None = None, patients: str = "column
     if index.patients_known and patients == "unknown":
         data = data.without_patients()
     return data if size is None else data.resized(size)
+
+
+def _ids_hash(data: SliceDataset) -> str:
+    """Of the slices' ids, which a fingerprint leaves out: a run's keys have them from its split."""
+    return hashlib.sha256("\0".join(data.ids.tolist()).encode()).hexdigest()[:16]
 
 
 def _assembled(folder: Path, about: Description) -> SliceDataset:

@@ -28,7 +28,7 @@ from vinet_bench.report.layout import Figure, Layout, layouts_of
 from vinet_bench.report.notes import all_warnings
 from vinet_bench.report.table import ABSENT, Column, Row, Sheet
 from vinet_bench.report.tables import bracketed, rounded
-from vinet_bench.store import Run, read_run
+from vinet_bench.stored_run import Run, read_run
 
 
 @dataclass(frozen=True)

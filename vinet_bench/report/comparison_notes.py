@@ -9,7 +9,7 @@ from vinet_bench.report.difference import Difference, Measured, Side
 from vinet_bench.report.layout import Figure, Layout
 from vinet_bench.report.notes import cut, named_seeds, planned_seeds
 from vinet_bench.report.settings import changed_settings
-from vinet_bench.store import Run
+from vinet_bench.stored_run import Run
 
 MARK = "*"
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vinet_bench.store import Run
+from vinet_bench.stored_run import Run
 
 FIRST = {"morf": "most relevant first", "lerf": "least relevant first"}
 # By protocol, the stored curves and what the replaced pixels become.

@@ -15,7 +15,7 @@ from vinet_bench.report.figures import Figures, PlanRow
 from vinet_bench.report.layout import Figure, Layout
 from vinet_bench.report.rows import rows_of
 from vinet_bench.report.uncertainty import Interval, Place, Scores, intervals_of, scores_of
-from vinet_bench.store import Run
+from vinet_bench.stored_run import Run
 
 _Found = dict[Place, dict[int, Scores]]
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import Figure
-from vinet_bench.store import Run
+from vinet_bench.stored_run import Run
 
 _BUDGETS = {
     "reference": ("everything", "threshold", "equal"),

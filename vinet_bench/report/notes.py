@@ -282,6 +282,7 @@ def _preset(context: Context) -> list[str]:
     made = f"Preset {plan.get('preset', 'none')}, {plan.get('precision', '?')} on"
     made += f" {plan.get('device', '?')}"
     made += f" with {plan['threads']} threads" if plan.get("threads") else ""
+    made += " with deterministic kernels alone" if plan.get("deterministic") else ""
     made += f" ({versions})." if versions else "."
     changed = plan.get("deviations", [])
     other = f"Other than in the paper: {'; '.join(changed)}." if changed else ""

@@ -2,7 +2,7 @@
 
 from vinet_bench.report.figures import PlanRow
 from vinet_bench.report.layout import Layout
-from vinet_bench.store import Run
+from vinet_bench.stored_run import Run
 
 NETWORKS = {
     **{"resnet18": "ResNet-18", "resnet50": "ResNet-50", "seresnet50": "SEResNet-50"},

@@ -5,7 +5,7 @@ from typing import Any
 
 from vinet_bench.report.table import ABSENT
 
-_OF_A_PLAN = ("preset", "threshold", "precision", "device", "checkpoint")
+_OF_A_PLAN = ("preset", "threshold", "precision", "device", "deterministic", "checkpoint")
 _OF_A_ROW = ("explains", "scaling", "variant")
 
 

@@ -12,7 +12,7 @@ from vinet_bench.report.notes import Context, all_notes, all_warnings, reasons
 from vinet_bench.report.rows import NETWORKS, rows_of
 from vinet_bench.report.table import ABSENT, Column, Row, Table
 from vinet_bench.report.uncertainty import Interval, Uncertainty
-from vinet_bench.store import Run, read_run
+from vinet_bench.stored_run import Run, read_run
 
 INTERVAL_DIGITS = 1  # of a percentage: its ends are never surer than that
 _FILLS = {"zero": "set to zero"}

@@ -10,7 +10,8 @@ from vinet_bench.report.curves import curves
 from vinet_bench.report.render import differences_to_csv, to_csv, to_markdown, to_tex
 from vinet_bench.report.table import Table
 from vinet_bench.report.tables import tables
-from vinet_bench.store import DATABASE, Run, read_run
+from vinet_bench.store import DATABASE
+from vinet_bench.stored_run import Run, read_run
 
 TEXTS = ("tex", "csv", "md")
 FORMATS = (*TEXTS, "html", "figures")

@@ -6,7 +6,7 @@ from vinet_bench.report.audit.of_data import data_findings
 from vinet_bench.report.audit.of_maps import map_findings
 from vinet_bench.report.audit.of_networks import network_findings
 from vinet_bench.report.layout import layouts_of
-from vinet_bench.store import Run
+from vinet_bench.stored_run import Run
 
 __all__ = ["Finding", "Verdict", "audit"]
 

@@ -10,7 +10,7 @@ from vinet_bench.records import Cell
 from vinet_bench.report.figures import Figures, PlanRow
 from vinet_bench.report.layout import Figure, Layout
 from vinet_bench.report.rows import rows_of
-from vinet_bench.store import Run
+from vinet_bench.stored_run import Run
 
 Scores = NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from vinet_bench.report.page.drawings import svg
 from vinet_bench.report.page.grids import Details, Grid, costs, grid
 from vinet_bench.report.page.words import facts, verdict
 from vinet_bench.report.table import Table
-from vinet_bench.store import Run
+from vinet_bench.stored_run import Run
 
 NAME = "report.html"
 LIGHTS = {"fine": "●", "look": "▲", "broken": "■"}

@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.data.facts import names_of
 from vinet_bench.records import Cell
-from vinet_bench.store import Run
+from vinet_bench.stored_run import Run
 
 Bytes = NDArray[np.uint8]
 Arrays = Mapping[str, NDArray[Any]]

@@ -10,7 +10,7 @@ from vinet_bench.report import paper
 from vinet_bench.report.figures import PlanRow
 from vinet_bench.report.layout import Figure
 from vinet_bench.report.table import ABSENT, Table
-from vinet_bench.store import Run
+from vinet_bench.stored_run import Run
 
 AS_PRINTED = {"None (classifier alone)": "None"}  # our titles that the paper has in other words
 

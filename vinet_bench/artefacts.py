@@ -1,0 +1,60 @@
+"""Named arrays of a run's folder, in safetensors with a hash of what they hold."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from vinet_bench.writing import replacing
+
+_LOG = logging.getLogger(__name__)
+
+
+def artefact_path(folder: Path, kind: str, key: str) -> Path:
+    """Where a run keeps named arrays. A key is made by key_of, or checked when it is read."""
+    return folder / "artefacts" / kind / f"{key}.safetensors"
+
+
+def load_arrays(folder: Path, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
+    """The named arrays of an artefact, or None if there are none or the file does not read."""
+    path = artefact_path(folder, kind, key)
+    if not path.is_file():
+        return None
+    try:
+        arrays, digest = _contents(path)
+    except (SafetensorError, OSError, KeyError):  # KeyError: a type that numpy lacks
+        arrays, digest = {}, ""
+    if digest not in (None, _digest(arrays)):
+        _LOG.warning("%s is damaged: it is left out here, and the next run makes it again", path)
+        return None
+    return arrays
+
+
+def save_arrays(folder: Path, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes named arrays beside their place and moves them there when they are whole."""
+    whole = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    with replacing(artefact_path(folder, kind, key)) as part:
+        save_file(whole, part, {"content": _digest(whole)})
+
+
+def _contents(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
+    """A file's arrays, and what their digest was; None for a file of version 0.2.0 or earlier."""
+    with safe_open(path, "np") as file:
+        names, told = list(file.keys()), file.metadata()
+        digest = None if told is None else told.get("content", "")
+        return {name: file.get_tensor(name) for name in names}, digest
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Of names, types, shapes and values."""
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(repr((name, array.dtype.str, array.shape)).encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
