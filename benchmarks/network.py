@@ -4,15 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.training import STEPS, bare_steps, data_for, epoch, this_machine
+from benchmarks.training import STEPS, bare_steps, data_for, our_steps, this_machine
 from benchmarks.turns import Ratio, Row, cost, speed
 from vinet_bench.models import build_vinet
 from vinet_bench.presets import PRESETS
 from vinet_bench.training import VINetTask
-from vinet_bench.vinet import DELTA, VINet, destroy
+from vinet_bench.vinet import DELTA, destroy
 
 SHAPE = (64, 64, 64, 64)
 Destruction = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -21,7 +21,7 @@ Destruction = Callable[[Tensor, Tensor, Tensor], Tensor]
 def vinet_step(rounds: int) -> list[Ratio]:
     """VINet of the preset `quick`, its a constant from the first step on."""
     settings = PRESETS["quick"].settings
-    training, machine = settings.vinet.model_copy(update={"epochs": 1}), this_machine()
+    training, machine = settings.vinet, this_machine()
     data = data_for(64, STEPS * training.batch)
     model, alone = (build_vinet(training, 5, (64, 64), 0) for _ in range(2))
     task = VINetTask(training.alpha, ramp=0.0, warmup=0.0)
@@ -32,7 +32,7 @@ def vinet_step(rounds: int) -> list[Ratio]:
         importance()
         classifier()
 
-    ours = epoch(model, task, data, training, machine)
+    ours = our_steps(model, task, data, training, machine)
     return [cost("VINet's step / its two networks' bare steps, 64 x 64", 1.10, ours, both, rounds)]
 
 
@@ -47,9 +47,7 @@ def destruction(rounds: int) -> list[Ratio]:
     m = m[:, :1]
     found = []
     for name, with_backward in (("forward", False), ("forward + backward", True)):
-        ours, theirs = (
-            _applied(way, p, m, noise, with_backward) for way in (destroy, three_steps)
-        )
+        ours, theirs = (_applied(way, p, m, noise, with_backward) for way in (destroy, three_steps))
         found.append(speed(f"destruction, {name}: times faster", 2, ours, theirs, rounds))
         memory = [(peak_mb(ours), peak_mb(theirs)) for _ in range(rounds)]
         mine, its = (tuple(column) for column in zip(*memory, strict=True))
