@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from benchmarks.training import STEPS, bare_steps, data_for, our_steps, this_machine
 from benchmarks.turns import Ratio, Row, cost, speed
+from vinet_bench.destruction import DELTA
 from vinet_bench.models import build_vinet
 from vinet_bench.presets import PRESETS
 from vinet_bench.training import VINetTask
-from vinet_bench.vinet import DELTA, destroy
+from vinet_bench.vinet import destroy
 
 SHAPE = (64, 64, 64, 64)
 Destruction = Callable[[Tensor, Tensor, Tensor], Tensor]
