@@ -10,7 +10,6 @@ alike has a row that is significant after Holm's correction; and the time of 10,
 
 import argparse
 import csv
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from benchmarks import turns
 from vinet_bench.stats import clustered_intervals, clustered_test, holm, paired_permutation
 
 Floats = NDArray[np.float64]
@@ -272,20 +272,43 @@ def _mcnemar(differences: Floats) -> Floats:
 
 def speed(rounds: int, rng: np.random.Generator) -> list[Row]:
     """Seconds of 10,000 resamples, 1,000 patients, 10 methods, and scipy's over ours."""
-    setting = Setting("hit", 1000, 0.4, accuracy=0.75)
-    who = slices(setting, rng)
-    scores = made_up(setting, who, np.zeros_like(who), (1, ROWS, 1), rng)[0]
+    scores, who = _scores_for_speed(rng)
     ways: dict[str, Callable[[], object]] = {
         "clustered_intervals": lambda: clustered_intervals(scores, who),
         "paired_permutation": lambda: paired_permutation(scores - scores[:1], who),
         "scipy.stats.bootstrap": lambda: _scipy(scores[:, 0], who, None),
         "scipy.stats.bootstrap, batch=100": lambda: _scipy(scores[:, 0], who, 100),
     }
-    taken = [{name: _seconds(way) for name, way in ways.items()} for _ in range(rounds)]
+    taken = [{name: turns.seconds(way) for name, way in ways.items()} for _ in range(rounds)]
     return [
         _speed_row(name, [t[name] for t in taken], [t["clustered_intervals"] for t in taken])
         for name in ways
     ]
+
+
+def bootstrap(rounds: int) -> list[turns.Ratio]:
+    """The same as rows of `python -m benchmarks`: scipy as it comes, and in its faster way."""
+    scores, who = _scores_for_speed(np.random.default_rng(0))
+    return [
+        turns.speed(
+            f"bootstrap, 10,000 x 1,000 patients x 10 methods, scipy's batch={batch}",
+            20,
+            lambda: clustered_intervals(scores, who),
+            lambda batch=batch: _scipy(scores[:, 0], who, batch),
+            rounds,
+        )
+        for batch in (None, 100)
+    ]
+
+
+BENCHMARKS = (turns.Row("bootstrap", "20 times as fast as scipy.stats.bootstrap", bootstrap),)
+
+
+def _scores_for_speed(rng: np.random.Generator) -> tuple[Floats, Ints]:
+    """Hits of 1,000 patients by 10 methods. (M, 1, N), (N,)."""
+    setting = Setting("hit", 1000, 0.4, accuracy=0.75)
+    who = slices(setting, rng)
+    return made_up(setting, who, np.zeros_like(who), (1, ROWS, 1), rng)[0], who
 
 
 def _scipy(scores: Floats, who: Ints, batch: int | None) -> None:
@@ -306,12 +329,6 @@ def _scipy(scores: Floats, who: Ints, batch: int | None) -> None:
 def _ratio(sums: Floats, counts: Floats, axis: int = -1) -> Floats:
     quotient: Floats = sums.sum(axis=axis) / counts.sum(axis=axis)
     return quotient
-
-
-def _seconds(way: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    way()
-    return time.perf_counter() - start
 
 
 def _speed_row(name: str, seconds: Sequence[float], ours: Sequence[float]) -> Row:
