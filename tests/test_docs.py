@@ -115,9 +115,7 @@ def test_the_commands_parse(arguments: list[str], monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("line", CHEAP)
-def test_cheap_commands_run(
-    line: str, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cheap_commands_run(line: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     page = CHEAP[line]
     shell = [block for block in blocks(page) if block.language == "sh"]
     assert line.split() in [bench_arguments(words) for block in shell for words in commands(block)]

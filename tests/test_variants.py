@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from protocols import PROTOCOLS
-from protocols.destruction import BINS, VARIANTS, Destruction
+from protocols.destruction import VARIANTS, Destruction
 from vinet_bench import networks
 from vinet_bench.errors import UserError
 from vinet_bench.networks import importance
@@ -19,6 +19,7 @@ from vinet_bench.plan import Plan, make_plan
 from vinet_bench.protocols import OwnRows, protocol
 from vinet_bench.records import Cell
 from vinet_bench.report import layout, tables, value_shares, write_report
+from vinet_bench.report.layout import BINS
 from vinet_bench.run import run
 from vinet_bench.store import read_run
 from vinet_bench.training import Fit, fit
