@@ -18,7 +18,7 @@ from vinet_bench.networks import importance
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.protocols import OwnRows, protocol
 from vinet_bench.records import Cell
-from vinet_bench.report import layout, tables, value_shares, write_report
+from vinet_bench.report import tables, value_shares, write_report
 from vinet_bench.report.layout import BINS
 from vinet_bench.run import run
 from vinet_bench.store import read_run
@@ -247,7 +247,7 @@ def test_the_values_of_the_map_are_all_counted(folder: Path) -> None:
     ]  # fmt: skip
     line = destroyed(folder)["multi"]
     for values in shares.values():
-        assert len(values) == BINS == layout.BINS
+        assert len(values) == BINS
         assert np.sum(values) == pytest.approx(1)
     ends = shares["Multi-scale"]
     assert float(line["near_zero"]) == pytest.approx(sum(ends[:2]), abs=1e-3)
