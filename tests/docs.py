@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-UNMARKED = ("cluster.md", "performance.md")  # their blocks are shell that nothing marks yet
+UNMARKED = ("cluster.md", "performance.md")  # what cannot be run here carries no mark on them
 FENCE = re.compile(
     r"(?:<!-- (?P<mark>not run|output of): (?P<reason>[^\n]+?) -->\n)?"
     r"^```(?P<language>\w*)\n(?P<text>.*?)^```$",
@@ -41,7 +41,7 @@ def blocks(page: Path) -> list[Block]:
         Block(
             page,
             text.count("\n", 0, found.start("language")) + 1,
-            found["language"] or ("sh" if page.name in UNMARKED else ""),
+            found["language"],
             found["text"],
             found["mark"] or ("not run" if page.name in UNMARKED else ""),
             found["reason"] or "",
