@@ -14,6 +14,7 @@ import typer
 from PIL import Image
 
 from baselines import METHODS
+from tests.commands import Command
 from tests.docs import (
     PAGES,
     ROOT,
@@ -25,14 +26,11 @@ from tests.docs import (
     every_block,
     python_of,
 )
-from tests.test_cli import Command, command
 from vinet_bench import cli, cli_run
 from vinet_bench.check_one import example_case
 from vinet_bench.checks import method_checks
 from vinet_bench.data.folder import load_folder
 from vinet_bench.protocols import protocols
-
-__all__ = ["command"]  # the fixture
 
 README, ADDING = ROOT / "README.md", ROOT / "docs" / "adding.md"
 LANGUAGES = {"python", "sh", "csv", "ini", "text"}

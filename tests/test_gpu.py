@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.test_cli import Command, command
-
-__all__ = ["command"]  # the fixture
+from tests.commands import Command
 
 pytestmark = [
     pytest.mark.gpu,
