@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from protocols import PROTOCOLS
 from vinet_bench.checks import CheckError
 from vinet_bench.contracts import (
-    check_classifier,
+    check_built_classifier,
+    check_built_importance,
     check_dataset,
-    check_importance,
     check_protocol,
     example_workshop,
 )
@@ -89,12 +89,12 @@ def test_data_that_differ_every_time() -> None:
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifiers_hold(name: str) -> None:
-    check_classifier(CLASSIFIERS[name])
+    check_built_classifier(CLASSIFIERS[name])
 
 
 @pytest.mark.parametrize("name", IMPORTANCE)
 def test_importance_networks_hold(name: str) -> None:
-    check_importance(IMPORTANCE[name])
+    check_built_importance(IMPORTANCE[name])
 
 
 class Mean(nn.Module):
@@ -126,13 +126,15 @@ class Mean(nn.Module):
 )
 def test_a_classifier_that_is_none(spoilt: str, words: str) -> None:
     with pytest.raises(CheckError, match=words):
-        check_classifier(lambda classes, width: Mean(spoilt))
+        check_built_classifier(lambda classes, width: Mean(spoilt))
 
 
 def test_an_importance_network_that_ends_in_a_relu() -> None:
     torch.manual_seed(0)
     with pytest.raises(CheckError, match="not in a ReLU"):
-        check_importance(lambda w: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), Half(), nn.ReLU()))
+        check_built_importance(
+            lambda w: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), Half(), nn.ReLU())
+        )
 
 
 class Half(nn.Module):

@@ -80,7 +80,7 @@ def _check_parts(data: SliceDataset) -> None:
             raise CheckError(f"patient {patient} stands in {' and '.join(sorted(parts))}")
 
 
-def check_classifier(build: Callable[[int, float], nn.Module], width: float = 0.25) -> None:
+def check_built_classifier(build: Callable[[int, float], nn.Module], width: float = 0.25) -> None:
     """Builds a classifier of (num_classes, width) and holds it to what VINet and the methods need.
 
     Raises CheckError for the first thing that it does not hold.
@@ -95,7 +95,7 @@ def check_classifier(build: Callable[[int, float], nn.Module], width: float = 0.
             raise CheckError(f"where it lowers the resolution is not seen: {error}") from None
 
 
-def check_importance(build: Callable[[float], nn.Module], width: float = 0.25) -> None:
+def check_built_importance(build: Callable[[float], nn.Module], width: float = 0.25) -> None:
     """Builds an importance network of (width) and holds it to Eq. 1, which takes any real number.
 
     Raises CheckError for the first thing that it does not hold.
