@@ -12,7 +12,7 @@ from vinet_bench.operations import count_operations
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
-from vinet_bench.report.layout import MASKED, Figure, Layout
+from vinet_bench.report.layout import MASKED, METHOD, Figure, Layout
 from vinet_bench.training import predict
 from vinet_bench.workshop import EXPLAIN_BATCH, Workshop
 
@@ -46,7 +46,7 @@ class Complexity:
                 "effective_area", "effective_area", "Effective area %", 1, interval=True,
                 kinds=MASKED,
             ),
-            Figure("cost", "cost", "Cost in passes", 1, kinds=frozenset({"method"}), percent=False),
+            Figure("cost", "cost", "Cost in passes", 1, kinds=METHOD, percent=False),
             Figure(
                 "maps_a_second", "maps_a_second", "Maps a second", 0, kinds=MASKED, percent=False
             ),

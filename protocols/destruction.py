@@ -25,11 +25,11 @@ from vinet_bench.metrics import extremes, importance_losses, value_shares
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo, TableRow
 from vinet_bench.records import Cell, Record
+from vinet_bench.report.layout import BINS
 from vinet_bench.training import predict
 from vinet_bench.vinet import VINet
 from vinet_bench.workshop import Workshop
 
-BINS = 20
 _AT_TEST = {"mean": mean_noise, "none": nothing_destroyed}
 
 

@@ -23,14 +23,13 @@ from vinet_bench.perturbations import random_squares, random_subsets
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
-from vinet_bench.report.layout import MASKED, Figure, Layout
+from vinet_bench.report.layout import MASKED, METHOD, Figure, Layout
 from vinet_bench.seeds import picture_generators
 from vinet_bench.training import Machine, as_pictures, predict_logits
 from vinet_bench.workshop import Workshop
 
 SHARES = (0.01, 0.1, 0.3)  # n of sensitivity-n, as shares of the pixels
 SQUARES = "squares"
-_METHOD = frozenset({"method"})
 
 
 def _figure(metric: str, heading: str, better: str, kinds: frozenset[str] = MASKED) -> Figure:
@@ -66,13 +65,13 @@ class Faithfulness:
         (
             _figure("infidelity", "Infidelity", "low"),
             _figure("sensitivity_n", "Sensitivity-n", "high"),
-            _figure("own_infidelity", "Infidelity, own net", "", _METHOD),
-            _figure("own_sensitivity_n", "Sensitivity-n, own net", "high", _METHOD),
+            _figure("own_infidelity", "Infidelity, own net", "", METHOD),
+            _figure("own_sensitivity_n", "Sensitivity-n, own net", "high", METHOD),
             *(
                 Figure(
                     f"{whose}sensitivity_{share:g}", f"{whose}sensitivity_{share:g}", kinds=kinds
                 )
-                for whose, kinds in (("", MASKED), ("own_", _METHOD))
+                for whose, kinds in (("", MASKED), ("own_", METHOD))
                 for share in SHARES
             ),
         ),

@@ -21,7 +21,7 @@ from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.randomisation import layers, randomised
 from vinet_bench.records import Cell, Record
-from vinet_bench.report.layout import Figure, Layout
+from vinet_bench.report.layout import METHOD, Figure, Layout
 from vinet_bench.training import predict
 from vinet_bench.workshop import Workshop
 
@@ -34,7 +34,6 @@ PRINTED = {
     "labels": "random labels",
 }
 METRICS = {"spearman": rank_correlations, "ssim": structural_similarities}
-_METHOD = frozenset({"method"})
 
 
 def _figures() -> tuple[Figure, ...]:
@@ -44,9 +43,9 @@ def _figures() -> tuple[Figure, ...]:
             heading = f"{title} {PRINTED[network]}" if network in PRINTED else ""
             name, rank = f"{metric}_{network}", metric == "spearman"
             found.append(
-                Figure(name, name, heading, interval=rank, core=rank, kinds=_METHOD, percent=False)
+                Figure(name, name, heading, interval=rank, core=rank, kinds=METHOD, percent=False)
             )
-    learnt = Figure("labels_learnt", "labels_learnt", "Labels learnt %", kinds=_METHOD)
+    learnt = Figure("labels_learnt", "labels_learnt", "Labels learnt %", kinds=METHOD)
     return (*found, learnt)
 
 

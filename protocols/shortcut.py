@@ -26,13 +26,12 @@ from vinet_bench.networks_needed import Network, behind_maps, original
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
-from vinet_bench.report.layout import MASKED, Figure, Layout
+from vinet_bench.report.layout import MASKED, METHOD, Figure, Layout
 from vinet_bench.seeds import picture_generators
 from vinet_bench.training import predict_logits
 from vinet_bench.workshop import Workshop
 
 _OF_NETWORKS = frozenset({"reference", "method"})
-_METHOD = frozenset({"method"})
 
 
 def _share(key: str, heading: str = "", kinds: frozenset[str] = MASKED) -> Figure:
@@ -65,7 +64,7 @@ class Shortcut:
             _share("evidence_mass", "Mass on evidence %"),
             _share("marker_rank", "Rank on marker %"),
             _share("evidence_rank", "Rank on evidence %"),
-            _share("decided_marker_mass", "Mass where it decides %", _METHOD),
+            _share("decided_marker_mass", "Mass where it decides %", METHOD),
             _share("marker_area"),
             _share("evidence_area"),
         ),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import Command
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; a thread of torch's that waits by spinning would take them all.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -30,3 +32,11 @@ def lidc_slices() -> Path:
     if not (folder / "labels.csv").is_file():
         pytest.skip(f"the real slices are not here: {folder}")
     return folder
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """The command in an empty folder."""
+    return Command(tmp_path, monkeypatch, capsys)

@@ -10,19 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.commands import Command, assert_one_line
 from tests.luna import SmallLuna, small_scan, small_series
-from tests.test_cli import Command, assert_one_line
 from tests.test_prepared import REPORT, about, piece
 from vinet_bench.data.prepared import write_prepared
 
 COMMAND = [sys.executable, "-c", "from vinet_bench.cli import main; main()"]
-
-
-@pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    return Command(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Entropy, Gini's index, effective area and counted arithmetic."""
 
-import doctest
-
 import hypothesis
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from scipy.stats import entropy
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vinet_bench import complexity, operations
 from vinet_bench.complexity import effective_areas, entropies, ginis
 from vinet_bench.operations import count_operations
 
@@ -26,13 +23,6 @@ def maps(seed: int = 0, n: int = 4, side: int = 6) -> NDArray[np.float64]:
     found[rng.random(found.shape) < 0.2] = 0
     found[:, 0, 0] = 1
     return found
-
-
-@pytest.mark.parametrize("module", [complexity, operations])
-def test_the_examples_in_the_docstrings(module: object) -> None:
-    outcome = doctest.testmod(module)  # type: ignore[arg-type]
-    assert outcome.attempted >= 2
-    assert outcome.failed == 0
 
 
 def test_an_even_map_and_a_single_pixel() -> None:

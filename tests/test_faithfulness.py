@@ -1,7 +1,5 @@
 """Areas, infidelity and sensitivity-n by hand and against captum, scipy and scikit-learn."""
 
-import doctest
-
 import hypothesis
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from sklearn.metrics import auc
 from torch import Generator, Tensor, nn
 
 from protocols.faithfulness import logit_falls, map_sums
-from vinet_bench import faithfulness
 from vinet_bench.faithfulness import areas, correlations, infidelities
 from vinet_bench.models import build_vinet
 from vinet_bench.perturbations import random_squares, random_subsets
@@ -53,12 +50,6 @@ def subsets(n: int, count: int, pixels: int) -> Tensor:
 def measured(model: nn.Module, images: Tensor, maps: Tensor, sets: Tensor) -> Pairs:
     falls = logit_falls(model, images, {"sets": sets}, CPU, 0)
     return map_sums(maps, {"sets": sets})["sets"], falls["sets"]
-
-
-def test_the_examples_in_the_docstrings() -> None:
-    outcome = doctest.testmod(faithfulness)
-    assert outcome.attempted >= 3
-    assert outcome.failed == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,7 +1,5 @@
 """Figures against hand-worked cases and outside libraries."""
 
-import doctest
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -24,12 +22,6 @@ def predictions(
 def bools(*rows: str) -> NDArray[np.bool_]:
     """Masks of one row each, from words of 0 and 1."""
     return np.array([[[c == "1" for c in row]] for row in rows])
-
-
-def test_the_examples_in_the_docstrings() -> None:
-    outcome = doctest.testmod(metrics)
-    assert outcome.attempted >= 6
-    assert outcome.failed == 0
 
 
 # -- accuracy

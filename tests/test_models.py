@@ -13,9 +13,9 @@ import SimpleITK
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from test_cli import Command, assert_one_line, command  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
+from tests.commands import Command, assert_one_line
 from tools.fuzz_readers import READERS
 from vinet_bench import models
 from vinet_bench.checkpoints import Checkpoint
@@ -30,7 +30,6 @@ from vinet_bench.train_one import train_vinet
 from vinet_bench.training import Examples, Machine, VINetTask, fit
 from vinet_bench.vinet import VINet, normalized_softplus
 
-__all__ = ["command"]  # a fixture
 CPU = Machine(torch.device("cpu"), bfloat16=False)
 CHANGES = ["phantom.slices=60", "vinet.epochs=1"]
 SMALL = ["--preset", "smoke", *(word for change in CHANGES for word in ("--set", change))]

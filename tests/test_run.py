@@ -226,6 +226,7 @@ def test_the_command_gives_the_same_bytes_and_a_quiet_pipe(done: Done, tmp_path:
     assert written(tmp_path / "run") == done.tables
 
 
+@pytest.mark.slow
 def test_killed_three_times_and_the_same_bytes(done: Done, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     (folder / "artefacts" / "maps").mkdir(parents=True)

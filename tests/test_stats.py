@@ -1,6 +1,5 @@
 """Intervals and tests against hand-worked cases, outside libraries and what must not matter."""
 
-import doctest
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from statsmodels.stats.multitest import multipletests
 
-from vinet_bench import stats
 from vinet_bench.bootstrap import _columns, _drawn, _studentized
 from vinet_bench.clusters import clustered, patient_variance
 from vinet_bench.metrics import balanced_hits
@@ -40,12 +38,6 @@ def some(
 
 def ends(found: Intervals) -> Floats:
     return np.stack([found.mean, found.low, found.high])
-
-
-def test_the_examples_in_the_docstrings() -> None:
-    outcome = doctest.testmod(stats)
-    assert outcome.attempted >= 2
-    assert outcome.failed == 0
 
 
 # -- intervals

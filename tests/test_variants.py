@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from protocols import PROTOCOLS
-from protocols.destruction import BINS, VARIANTS, Destruction
+from protocols.destruction import VARIANTS, Destruction
 from vinet_bench import networks
 from vinet_bench.errors import UserError
 from vinet_bench.networks import importance
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.protocols import OwnRows, protocol
 from vinet_bench.records import Cell
-from vinet_bench.report import layout, tables, value_shares, write_report
+from vinet_bench.report import tables, value_shares, write_report
+from vinet_bench.report.layout import BINS
 from vinet_bench.run import run
 from vinet_bench.stored_run import read_run
 from vinet_bench.training import Fit, fit
@@ -246,7 +247,7 @@ def test_the_values_of_the_map_are_all_counted(folder: Path) -> None:
     ]  # fmt: skip
     line = destroyed(folder)["multi"]
     for values in shares.values():
-        assert len(values) == BINS == layout.BINS
+        assert len(values) == BINS
         assert np.sum(values) == pytest.approx(1)
     ends = shares["Multi-scale"]
     assert float(line["near_zero"]) == pytest.approx(sum(ends[:2]), abs=1e-3)

@@ -20,7 +20,7 @@ def areas(masks: Masks) -> NDArray[np.float64]:
 def shares_in_cells(masks: Masks) -> NDArray[np.float64]:
     """The share of reserved pixels in each cell of an 8 x 8 grid. (N, H, W) -> (N, 64).
 
-    >>> shares_in_cells(np.ones((1, 16, 16), bool)).min()
+    >>> float(shares_in_cells(np.ones((1, 16, 16), bool)).min())
     1.0
     """
     rows, columns = (np.arange(GRID) * side // GRID for side in masks.shape[1:])

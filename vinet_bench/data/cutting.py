@@ -78,8 +78,8 @@ def malignancy(scores: Sequence[int], how: Literal["median", "mean"] = "median")
 def human_ceiling(scores: Iterable[Sequence[int]]) -> float:
     """The share of single readings that equal the median of the same nodule's other readers.
 
-    >>> human_ceiling([[3, 3, 3], [1, 2, 3]])
-    0.5
+    >>> round(human_ceiling([[3, 3, 3], [1, 2, 3]]), 2)
+    0.67
     """
     agree = [
         score == malignancy([*of[:i], *of[i + 1 :]])

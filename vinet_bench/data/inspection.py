@@ -11,6 +11,7 @@ import numpy as np
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Indices, split_slices
+from vinet_bench.data.tables import named
 from vinet_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from vinet_bench.settings import Split as SplitSettings
 
 MOST_READERS = 8
-SHOWN_NAMES = 3
 # Okabe and Ito's colours, told apart by the colour-blind; the consensus is the strong one.
 CONSENSUS_COLOUR, READER_COLOURS = "#E69F00", ("#56B4E9", "#009E73", "#CC79A7", "#0072B2")
 
@@ -91,7 +91,7 @@ def _overlaps(data: SliceDataset, parts: Parts) -> Found:
             homes[patient].add(part)
     torn = sorted(patient for patient, parts in homes.items() if len(parts) > 1)
     if torn:
-        return [], [f"{len(torn)} patients stand in more than one part: {_named(torn)}"]
+        return [], [f"{len(torn)} patients stand in more than one part: {named(torn)}"]
     return [f"no patient of {len(homes)} stands in more than one part"], []
 
 
@@ -111,7 +111,7 @@ def _twins(data: SliceDataset, parts: Parts) -> Found:
     }
     problems = [
         f"{len(found)} picture(s) stand twice or more {how}: "
-        + _named([" = ".join(_few(data.ids[g].tolist())) for g in found])
+        + named([named(data.ids[g].tolist(), between=" = ") for g in found])
         for how, found in kinds.items()
         if found
     ]
@@ -120,7 +120,7 @@ def _twins(data: SliceDataset, parts: Parts) -> Found:
 
 def _constant(data: SliceDataset) -> Found:
     flat = [str(data.ids[i]) for i, p in enumerate(data.images) if p.min() == p.max()]
-    return [], [f"{len(flat)} pictures have one value only: {_named(flat)}"] if flat else []
+    return [], [f"{len(flat)} pictures have one value only: {named(flat)}"] if flat else []
 
 
 def _masks(data: SliceDataset) -> Found:
@@ -130,16 +130,7 @@ def _masks(data: SliceDataset) -> Found:
     empty = data.ids[sizes == 0].tolist()
     mean, median = 100 * sizes.mean(), 100 * np.median(sizes)
     fact = f"masks fill {mean:.2f} % of a picture (median {median:.2f} %)"
-    return [fact], [f"{len(empty)} masks are empty: {_named(empty)}"] if empty else []
-
-
-def _few(names: list[str]) -> list[str]:
-    rest = len(names) - SHOWN_NAMES
-    return names[:SHOWN_NAMES] + ([f"{rest} more"] if rest > 0 else [])
-
-
-def _named(names: list[str]) -> str:
-    return ", ".join(_few(names))
+    return [fact], [f"{len(empty)} masks are empty: {named(empty)}"] if empty else []
 
 
 # ---- a picture of it

@@ -8,6 +8,7 @@ from pathlib import Path
 from vinet_bench.errors import UserError
 
 LONGEST_SHOWN = 200
+SHOWN_NAMES = 3
 LARGEST_BYTES = 2**28  # a million rows of 256 characters
 
 
@@ -15,6 +16,16 @@ def shown(text: str) -> str:
     """Text from outside for a one-line message: printable, and not endless."""
     safe = text if text.isprintable() else ascii(text)
     return safe if len(safe) <= LONGEST_SHOWN else safe[: LONGEST_SHOWN - 3] + "..."
+
+
+def named(names: Sequence[str], most: int = SHOWN_NAMES, between: str = ", ") -> str:
+    """The first names, and how many more there are.
+
+    >>> named(["a", "b", "c", "d", "e"])
+    'a, b, c, 2 more'
+    """
+    rest = len(names) - most
+    return between.join([*names[:most], *([f"{rest} more"] if rest > 0 else [])])
 
 
 def printable(text: str) -> str:

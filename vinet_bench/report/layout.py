@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 MASKED = frozenset({"method", "control", "oracle"})
+METHOD = frozenset({"method"})
 ANY = MASKED | {"reference"}
 
 
@@ -121,7 +122,7 @@ KEEP = Layout(
             "explained_accuracy",
             "explained_accuracy",
             "Explained net %",
-            kinds=frozenset({"method"}),
+            kinds=METHOD,
         ),
         Figure("commonest_class_share", "commonest_class_share"),
         Figure("constant_maps", "constant_maps", kinds=MASKED),
@@ -161,12 +162,10 @@ OCCLUSION = Layout(
     ),
 )
 
-_METHOD = frozenset({"method"})
-
 
 def _own(metric: str, heading: str = "") -> Figure:
     """A figure of a VINet's map; a classifier alone has none."""
-    return Figure(metric, metric, heading, kinds=_METHOD, core=metric == "importance_loss")
+    return Figure(metric, metric, heading, kinds=METHOD, core=metric == "importance_loss")
 
 
 _MAP = (
@@ -213,7 +212,7 @@ DESTRUCTION = Layout(
         _own("kept_accuracy", "Kept %"),
         _own("masks_accuracy", "Masks alone %"),
         _own("occluded_accuracy", "Occluded %"),
-        Figure("probability_drop", "probability_drop", "Drop", 1, interval=True, kinds=_METHOD),
+        Figure("probability_drop", "probability_drop", "Drop", 1, interval=True, kinds=METHOD),
         _own("near_zero", "M < 0.1 %"),
         _own("near_one", "M > 0.9 %"),
         *(_own(f"values_{i:02d}") for i in range(BINS)),

@@ -1,11 +1,10 @@
 """What an audit says: a verdict and its reason, in plain words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Verdict = Literal["fine", "look", "broken"]
-SHOWN_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -24,16 +23,6 @@ def percent(share: float) -> str:
     '12.3 %'
     """
     return f"{100 * share:.1f} %"
-
-
-def named(names: Sequence[str], most: int = SHOWN_NAMES) -> str:
-    """The first names, and how many more there are.
-
-    >>> named(["a", "b", "c", "d", "e"])
-    'a, b, c, 2 more'
-    """
-    rest = len(names) - most
-    return ", ".join([*names[:most], *([f"{rest} more"] if rest > 0 else [])])
 
 
 def listed(pairs: Iterable[tuple[str, str]]) -> str:

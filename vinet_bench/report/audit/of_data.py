@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.data.facts import Facts, names_of
-from vinet_bench.report.audit.finding import Finding, named, percent
+from vinet_bench.data.tables import named
+from vinet_bench.report.audit.finding import Finding, percent
 
 # Of 256 bits. JPEG, brightness, resampling or noise change at most 16; the likest two slices of two
 # patients among 981 of LIDC and 1800 phantoms differ in 52.

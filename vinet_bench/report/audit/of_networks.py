@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from vinet_bench.report.audit.finding import Finding, listed, named, percent
+from vinet_bench.data.tables import named
+from vinet_bench.report.audit.finding import Finding, listed, percent
 from vinet_bench.report.audit.material import Material
 from vinet_bench.report.figures import PlanRow
 
