@@ -108,6 +108,7 @@ def main() -> None:
     asked = options.parse_args()
     slices, methods, seeds = map(_numbers, (asked.slices, asked.methods, asked.seeds))
     side, pictures = asked.size, asked.pictures
+    jobs: list[tuple[str, str, int, tuple[int, ...]]]
     jobs = [("data", f"slices of {side} x {side}", n, (n, side)) for n in slices]
     jobs += [("report", "methods, 1 seed", n, (n, 1, pictures)) for n in methods]
     jobs += [("report", "seeds, 5 methods", n, (5, n, pictures)) for n in seeds]

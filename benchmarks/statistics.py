@@ -12,6 +12,7 @@ import argparse
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -294,7 +295,7 @@ def bootstrap(rounds: int) -> list[turns.Ratio]:
             f"bootstrap, 10,000 x 1,000 patients x 10 methods, scipy's batch={batch}",
             20,
             lambda: clustered_intervals(scores, who),
-            lambda batch=batch: _scipy(scores[:, 0], who, batch),
+            partial(_scipy, scores[:, 0], who, batch),
             rounds,
         )
         for batch in (None, 100)

@@ -30,7 +30,7 @@ def test_without_room_for_the_file_it_is_in_memory(
         raise error
 
     monkeypatch.setattr(stacks, "LARGE", 0)
-    monkeypatch.setattr(stacks.os, "posix_fallocate", fails)
+    monkeypatch.setattr("os.posix_fallocate", fails)
     assert not is_mapped(empty_stack((4, 2, 2), np.uint8))
 
 

@@ -76,7 +76,7 @@ def test_one_resample_by_hand() -> None:
 
     def pivots_of(drawn: Floats) -> Floats:
         added = _drawn(drawn, _columns(sums, counts))
-        return _studentized(*added, clusters.class_shares()[0], np.zeros(1))
+        return _studentized(added, clusters.class_shares()[0], np.zeros(1))
 
     # Class x: (1 + 0 + 1 + 0) / 4 of a, b, c, c; y: (0 + 1) / 2 of a, b. Both means are 1/2.
     found = pivots_of(np.array([[2.0, 1.0, 0.0]]))

@@ -26,7 +26,7 @@ def pivots(clusters: Clusters, resamples: int, rng: np.random.Generator) -> Floa
     columns = _columns(sums, counts)
     return np.concatenate(
         [
-            _studentized(*_drawn(drawn, columns), shares, tiny)
+            _studentized(_drawn(drawn, columns), shares, tiny)
             for drawn in _draws(len(sums), resamples, rng)
         ]
     )
@@ -50,19 +50,20 @@ def _columns(sums: Floats, counts: Floats) -> list[Floats]:
     return [sums, counts, *(a[..., :, None] * b[..., None, :] for a, b in pairs)]
 
 
-def _drawn(drawn: Floats, columns: list[Floats]) -> Iterator[Floats]:
+def _drawn(drawn: Floats, columns: list[Floats]) -> list[Floats]:
     """Sums over the patients drawn, in one product. (r, P), [(P, ...)] -> (r, ...) each."""
     flat = [values.reshape(len(values), -1) for values in columns]
     ends = np.cumsum([values.shape[1] for values in flat])
     added = np.split(drawn @ np.concatenate(flat, axis=1), ends[:-1], axis=1)
-    for found, values in zip(added, columns, strict=True):
-        yield found.reshape(len(drawn), *values.shape[1:])
+    return [
+        found.reshape(len(drawn), *values.shape[1:])
+        for found, values in zip(added, columns, strict=True)
+    ]
 
 
-def _studentized(
-    sums: Floats, sizes: Floats, ss: Floats, sc: Floats, cc: Floats, shares: Floats, tiny: Floats
-) -> Floats:
-    """(r, M, K) sums and sizes, (r, M, K, K) products of pairs, (M, K), (M,) -> (r, M)."""
+def _studentized(added: list[Floats], shares: Floats, tiny: Floats) -> Floats:
+    """What _drawn adds of _columns, (M, K), (M,) -> (r, M)."""
+    sums, sizes, ss, sc, cc = added
     weights, moves = divide(shares, sizes), divide(sums, sizes)
     # A patient's part is sum_k w_k (sum_k - move_k count_k); its square, summed over those drawn,
     # needs the products of all pairs of classes.
