@@ -22,6 +22,7 @@ from benchmarks.turns import Ratio, Row
 MODULES = (
     "statistics",
     "startup",
+    "explaining",
 )
 ROWS: dict[str, Row] = {
     row.name: row for name in MODULES for row in import_module(f"benchmarks.{name}").BENCHMARKS
