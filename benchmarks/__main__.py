@@ -20,6 +20,8 @@ from rich.table import Table
 from benchmarks.turns import Ratio, Row
 
 MODULES = (
+    "training",
+    "network",
     "statistics",
     "startup",
     "explaining",

@@ -9,12 +9,12 @@ import torch
 import torchvision
 from torch import Generator, Tensor, nn
 
+from vinet_bench.destruction import CELLS, DELTA
 from vinet_bench.hooks import output_hooks
 from vinet_bench.networks import build_classifier, build_importance, he_initialised
 from vinet_bench.places import Point, downsampling_points
 from vinet_bench.seeds import generator, picture_generators
 from vinet_bench.vinet import (
-    DELTA,
     VINet,
     destroy,
     normalized_softplus,
@@ -150,6 +150,23 @@ def test_gradients_are_those_of_the_three_steps() -> None:
 
     for ours, papers in zip(gradients(destroy), gradients(three_steps), strict=True):
         torch.testing.assert_close(ours, papers, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_neither_layout_nor_parts_nor_ties_change_destruction(layout: torch.memory_format) -> None:
+    p, m, noise = randn(3, 8, 192, 128).relu(), rand(3, 1, 192, 128), rand(3, 8, 192, 128, seed=1)
+    weights = randn(3, 8, 192, 128, seed=2)
+    assert p[:2].numel() > CELLS  # so that samples go one by one
+
+    def found(form: Callable[[Tensor, Tensor, Tensor], Tensor], given: Tensor) -> list[Tensor]:
+        leaves = given.clone().requires_grad_(), m.clone().requires_grad_()
+        out = form(*leaves, noise)
+        return [out.detach(), *torch.autograd.grad((out * weights).sum(), leaves)]
+
+    ours = found(destroy, p.to(memory_format=layout))
+    assert ours[0].is_contiguous(memory_format=layout)
+    for one, papers in zip(ours, found(three_steps, p), strict=True):
+        torch.testing.assert_close(one, papers, atol=1e-4, rtol=1e-4)
 
 
 def test_minimum_and_maximum_are_not_detached() -> None:

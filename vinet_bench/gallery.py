@@ -12,6 +12,7 @@ from torch import Tensor
 from vinet_bench.data import load_data
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import split_slices
+from vinet_bench.destruction import DELTA
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.masks import scale
 from vinet_bench.plan import Plan
@@ -20,7 +21,7 @@ from vinet_bench.report.draw import Case, Strip
 from vinet_bench.settings import Settings
 from vinet_bench.store import Store, read_run
 from vinet_bench.training import Machine
-from vinet_bench.vinet import DELTA, destroy, uniform_noise
+from vinet_bench.vinet import destroy, uniform_noise
 from vinet_bench.workshop import Workshop
 
 Array = NDArray[np.float32]

@@ -171,10 +171,8 @@ def fit(
     checkpoint: where a training that is killed leaves its state, and goes on from it to the same
     weights. Raises CellError if the loss is not a number.
     """
-    _place(model, machine)
-    train, validation = _on(train, machine.device), _on(validation, machine.device)
     with _own_random(seed, machine.device):
-        training = _Training(model, task, train, validation, settings, seed, machine)
+        training = Trainer(model, task, train, validation, settings, seed, machine)
         if checkpoint and (state := checkpoint.load()):
             training.resume(state)
         for _ in range(training.epochs_done):
@@ -195,7 +193,7 @@ def _own_random(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-class _Training:
+class Trainer:
     """The state of one training: weights, optimiser, schedule, random numbers, the place in the
     epoch, and the best epoch so far."""
 
@@ -209,7 +207,9 @@ class _Training:
         seed: int,
         machine: Machine,
     ) -> None:
-        self.model, self.task, self.train, self.validation = model, task, train, validation
+        model.to(machine.device).to(memory_format=torch.channels_last)
+        self.model, self.task = model, task
+        self.train, self.validation = (_on(part, machine.device) for part in (train, validation))
         self.settings, self.machine = settings, machine
         self.order = generator("order", seed)
         self.noise = generator("noise", seed, device=machine.device)
@@ -263,7 +263,7 @@ class _Training:
         self.batches = self.batches or _batches(len(self.train), self.settings.batch, self.order)
         while self.step < self.steps:
             progress = (self.epochs_done + self.step / self.steps) / self.settings.epochs
-            self.total += self._step(self.batches[self.step], progress)
+            self.total += self.take_step(self.batches[self.step], progress)
             self.step += 1
             if checkpoint and checkpoint.due():
                 checkpoint.save(self.state())
@@ -282,7 +282,8 @@ class _Training:
         self.validation_losses.append(held_out)
         self.batches, self.step, self.total = [], 0, 0.0
 
-    def _step(self, batch: Tensor, progress: float) -> float:
+    def take_step(self, batch: Tensor, progress: float) -> float:
+        """One step on these pictures of the training part, (B,) indices; its loss."""
         images = self.train.pictures(batch)
         if self.settings.flips:
             images = _flipped(images, self.order)
@@ -306,11 +307,6 @@ def _set_global_random(device: torch.device, states: list[Tensor]) -> None:
     torch.random.set_rng_state(states[0].cpu())
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1].cpu(), device)
-
-
-def _place(model: nn.Module, machine: Machine) -> None:
-    model.to(machine.device)
-    model.to(memory_format=torch.channels_last)
 
 
 def _on(examples: Examples, device: torch.device) -> Examples:

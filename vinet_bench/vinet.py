@@ -7,10 +7,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from vinet_bench.destruction import Destruction
 from vinet_bench.hooks import output_hooks
 from vinet_bench.places import Point, downsampling_points
-
-DELTA = 1e-8  # d of Eq. 3
 
 
 def normalized_softplus(m0: Tensor, shift: float = 0.0) -> Tensor:
@@ -33,11 +32,9 @@ def destroy(p: Tensor, m: Tensor, noise: Tensor, antialias: bool = False) -> Ten
     -> (B, C, h, w) in p's type. Computed in float32 also inside autocast.
     """
     with torch.autocast(p.device.type, enabled=False):
-        x = p.float()
-        m = resize_map(m.float(), x.shape[-2:], antialias)
-        low = x.amin(dim=(2, 3), keepdim=True)
-        reach = x.amax(dim=(2, 3), keepdim=True) - low + DELTA
-        return torch.lerp(torch.addcmul(low, reach, noise), x, m).to(p.dtype)
+        m = resize_map(m.float(), p.shape[-2:], antialias)
+        destroyed: Tensor = Destruction.apply(p, m, noise)  # type: ignore[no-untyped-call]
+        return destroyed
 
 
 def resize_map(m: Tensor, size: Sequence[int], antialias: bool = False) -> Tensor:
