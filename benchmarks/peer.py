@@ -348,7 +348,8 @@ class PlainVINet(nn.Module):
         if progress < self.settings.warmup:
             return F.cross_entropy(self.classifier(images), labels)
         logits, m = self(images)
-        return F.cross_entropy(logits, labels) + self.settings.alpha * m.mean()
+        total: Tensor = F.cross_entropy(logits, labels) + self.settings.alpha * m.mean()
+        return total
 
     @torch.no_grad()
     def maps(self, images: Tensor) -> Tensor:
