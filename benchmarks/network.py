@@ -75,7 +75,7 @@ def _applied(
 
     def both() -> None:
         features, importance = (x.detach().requires_grad_() for x in (p, m))
-        way(features, importance, noise).backward(noise)
+        way(features, importance, noise).backward(noise)  # type: ignore[no-untyped-call]
 
     return both if with_backward else forward
 

@@ -12,6 +12,7 @@ import argparse
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -287,16 +288,17 @@ def speed(rounds: int, rng: np.random.Generator) -> list[Row]:
 
 
 def bootstrap(rounds: int) -> list[turns.Ratio]:
-    """The same as a row of `python -m benchmarks`, against the faster of scipy's two ways."""
+    """The same as rows of `python -m benchmarks`: scipy as it comes, and in its faster way."""
     scores, who = _scores_for_speed(np.random.default_rng(0))
     return [
         turns.speed(
-            "bootstrap, 10,000 x 1,000 patients x 10 methods",
+            f"bootstrap, 10,000 x 1,000 patients x 10 methods, scipy's batch={batch}",
             20,
             lambda: clustered_intervals(scores, who),
-            lambda: _scipy(scores[:, 0], who, 100),
+            partial(_scipy, scores[:, 0], who, batch),
             rounds,
         )
+        for batch in (None, 100)
     ]
 
 

@@ -78,7 +78,7 @@ def our_steps(
 
     def steps() -> None:
         model.train()
-        for batch in torch.randperm(len(data), generator=order).split(training.batch):
+        for batch in torch.split(torch.randperm(len(data), generator=order), training.batch):
             trainer.take_step(batch, progress=0.5)
 
     return steps

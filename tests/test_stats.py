@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from statsmodels.stats.multitest import multipletests
 
 from vinet_bench import stats
-from vinet_bench.bootstrap import _studentized
+from vinet_bench.bootstrap import _columns, _drawn, _studentized
 from vinet_bench.clusters import clustered, patient_variance
 from vinet_bench.metrics import balanced_hits
 from vinet_bench.stats import (
@@ -81,13 +81,18 @@ def test_one_resample_by_hand() -> None:
     clusters = clustered([[1, 0, 0, 1, 1, 0.0]], list("aabbcc"), list("xyxyxx"))
     counts = clusters.counts[:, 0].transpose(1, 0, 2)
     sums = clusters.sums[:, 0].transpose(1, 0, 2) - clusters.class_means()[0] * counts
+
+    def pivots_of(drawn: Floats) -> Floats:
+        added = _drawn(drawn, _columns(sums, counts))
+        return _studentized(added, clusters.class_shares()[0], np.zeros(1))
+
     # Class x: (1 + 0 + 1 + 0) / 4 of a, b, c, c; y: (0 + 1) / 2 of a, b. Both means are 1/2.
-    found = _studentized(np.array([[2.0, 1.0, 0.0]]), sums, counts, clusters.class_shares()[0])
+    found = pivots_of(np.array([[2.0, 1.0, 0.0]]))
     # Drawn a, a, b: x = 2/3, y = 1/3, together 1/2, so that the pivot is 0.
     assert found[0, 0] == pytest.approx(0, abs=1e-12)
     # Drawn a, c, c: x = (1 + 1 + 1) / 5, y = 0, together 3/10, less 1/2.
     # Each part: a (1 - 3/5) / 5 / 2 = 0.04, c (1 - 2 * 3/5) / 5 / 2 = -0.02 twice.
-    found = _studentized(np.array([[1.0, 0.0, 2.0]]), sums, counts, clusters.class_shares()[0])
+    found = pivots_of(np.array([[1.0, 0.0, 2.0]]))
     assert found[0, 0] == pytest.approx(-0.2 / np.sqrt(0.04**2 + 2 * 0.02**2))
 
 

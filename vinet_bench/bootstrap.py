@@ -6,7 +6,7 @@ import numpy as np
 
 from vinet_bench.clusters import Clusters, Floats, divide
 
-CELLS = 50_000  # counts at a time, so that they stay in the cache
+CELLS = 200_000  # counts at a time, so that they stay in the cache
 
 
 def pivots(clusters: Clusters, resamples: int, rng: np.random.Generator) -> Floats:
@@ -19,8 +19,16 @@ def pivots(clusters: Clusters, resamples: int, rng: np.random.Generator) -> Floa
     counts = pooled.counts[:, 0].transpose(1, 0, 2)
     sums = pooled.sums[:, 0].transpose(1, 0, 2) - pooled.class_means()[:, 0] * counts
     shares = pooled.class_shares()[:, 0]
+    typical = np.einsum("pmk,mk->pm", sums, divide(shares, counts.sum(axis=0)))
+    tiny = 1e-12 * (typical**2).sum(axis=0)  # what rounding leaves of a variance of 0
+    if (counts == counts[:, :1]).all():
+        counts = counts[:, :1]  # of the same pictures, as most tables are: added up once
+    columns = _columns(sums, counts)
     return np.concatenate(
-        [_studentized(drawn, sums, counts, shares) for drawn in _draws(len(sums), resamples, rng)]
+        [
+            _studentized(_drawn(drawn, columns), shares, tiny)
+            for drawn in _draws(len(sums), resamples, rng)
+        ]
     )
 
 
@@ -29,31 +37,39 @@ def _draws(patients: int, resamples: int, rng: np.random.Generator) -> Iterator[
     step = max(CELLS // patients, 1)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
-        picks = rng.integers(patients, size=(rows, patients), dtype=np.int32)
-        picks += np.arange(rows, dtype=np.int32)[:, None] * patients
+        picks = rng.integers(patients, size=(rows, patients))
+        picks += np.arange(rows)[:, None] * patients
         counts = np.bincount(picks.ravel(), minlength=rows * patients)
         yield counts.reshape(rows, patients).astype(np.float64)
 
 
-def _studentized(drawn: Floats, sums: Floats, counts: Floats, shares: Floats) -> Floats:
-    """(r, P), sums about the class means (P, M, K), (P, M, K), (M, K) -> (r, M)."""
-    sizes = _drawn(drawn, counts)
-    weights, moves = divide(shares, sizes), divide(_drawn(drawn, sums), sizes)  # (r, M, K)
+def _columns(sums: Floats, counts: Floats) -> list[Floats]:
+    """What is added up over the patients drawn: sums, counts, and the products of all pairs of
+    classes. (P, M, K), (P, M or 1, K) -> (P, M or 1, K) twice, (P, M or 1, K, K) three times."""
+    pairs = ((sums, sums), (sums, counts), (counts, counts))
+    return [sums, counts, *(a[..., :, None] * b[..., None, :] for a, b in pairs)]
+
+
+def _drawn(drawn: Floats, columns: list[Floats]) -> list[Floats]:
+    """Sums over the patients drawn, in one product. (r, P), [(P, ...)] -> (r, ...) each."""
+    flat = [values.reshape(len(values), -1) for values in columns]
+    ends = np.cumsum([values.shape[1] for values in flat])
+    added = np.split(drawn @ np.concatenate(flat, axis=1), ends[:-1], axis=1)
+    return [
+        found.reshape(len(drawn), *values.shape[1:])
+        for found, values in zip(added, columns, strict=True)
+    ]
+
+
+def _studentized(added: list[Floats], shares: Floats, tiny: Floats) -> Floats:
+    """What _drawn adds of _columns, (M, K), (M,) -> (r, M)."""
+    sums, sizes, ss, sc, cc = added
+    weights, moves = divide(shares, sizes), divide(sums, sizes)
     # A patient's part is sum_k w_k (sum_k - move_k count_k); its square, summed over those drawn,
     # needs the products of all pairs of classes.
-    ss, sc, cc = (
-        _drawn(drawn, a[..., :, None] * b[..., None, :])
-        for a, b in ((sums, sums), (sums, counts), (counts, counts))
-    )
     rows, columns = moves[..., :, None], moves[..., None, :]
     squares = ss - sc * columns - sc.swapaxes(-1, -2) * rows + cc * rows * columns
-    variances = np.einsum("rmkl,rmk,rml->rm", squares, weights, weights, optimize=True)
+    squares *= weights[..., :, None] * weights[..., None, :]
+    variances = squares.sum(axis=(-1, -2))
     means = (moves * shares).sum(axis=-1)
-    typical = np.einsum("pmk,mk->pm", sums, divide(shares, counts.sum(axis=0)))
-    tiny = 1e-12 * (typical**2).sum(axis=0)  # what rounding leaves of a variance of 0
     return divide(means, np.sqrt(np.where(variances > tiny, variances, 0)))
-
-
-def _drawn(drawn: Floats, values: Floats) -> Floats:
-    """Sums over the patients drawn. (r, P), (P, ...) -> (r, ...)."""
-    return (drawn @ values.reshape(len(values), -1)).reshape(len(drawn), *values.shape[1:])

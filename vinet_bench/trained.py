@@ -302,6 +302,6 @@ class TrainedNetworks:
 
 def _content(examples: Examples) -> str:
     digest = hashlib.sha256(repr((examples.images.shape, examples.images.dtype)).encode())
-    digest.update(examples.images.numpy().tobytes())
-    digest.update(examples.labels.numpy().tobytes())
+    for column in (examples.images, examples.labels):
+        digest.update(np.ascontiguousarray(column.numpy()).data)
     return digest.hexdigest()

@@ -33,7 +33,7 @@ def destroy(p: Tensor, m: Tensor, noise: Tensor, antialias: bool = False) -> Ten
     """
     with torch.autocast(p.device.type, enabled=False):
         m = resize_map(m.float(), p.shape[-2:], antialias)
-        destroyed: Tensor = Destruction.apply(p, m, noise)  # type: ignore[no-untyped-call]
+        destroyed: Tensor = Destruction.apply(p, m, noise)
         return destroyed
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vinet_bench.data.pictures import resize_mask, resize_picture
+from vinet_bench.data.stacks import taken
 
 PARTS = ("train", "validation", "test")
 UNKNOWN_PATIENTS = "patients are unknown: every slice counts as its own patient"
@@ -16,7 +17,7 @@ UNKNOWN_PATIENTS = "patients are unknown: every slice counts as its own patient"
 
 @dataclass(frozen=True)
 class SliceDataset:
-    """Labelled slices in memory, small until they are asked for.
+    """Labelled slices in memory or in a mapped file, small until they are asked for.
 
     images (N, H, W): uint8 (0..255) or float16 (0..1), 0 is -1000 HU where the source is CT.
     labels (N,): int64, 0..K-1. patients (N,), ids (N,): str.
@@ -73,7 +74,7 @@ class SliceDataset:
         chosen: dict[str, Any] = {}
         for name in columns:
             column = getattr(self, name)
-            chosen[name] = None if column is None else column[indices]
+            chosen[name] = None if column is None else taken(column, indices)
         return replace(self, **chosen)
 
     def without_patients(self) -> "SliceDataset":

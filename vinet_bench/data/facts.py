@@ -30,7 +30,7 @@ def picture_facts(data: SliceDataset, split: Split) -> Facts:
         "label": data.labels,
         "patient": patients.astype(np.int64),
         "content": np.stack([_content(picture) for picture in data.images]),
-        "looks": np.stack([_looks(picture) for picture in data.pictures()[:, 0]]),
+        "looks": np.stack([_looks(data.pictures(slice(i, i + 1))[0, 0]) for i in range(len(data))]),
         "patient_names": _as_bytes(names.tolist()),
         "ids": _as_bytes(data.ids.tolist()),
     }

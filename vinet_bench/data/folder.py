@@ -20,6 +20,7 @@ from vinet_bench.data.pictures import (
     resize_mask,
     resize_picture,
 )
+from vinet_bench.data.stacks import empty_stack
 from vinet_bench.data.tables import check_width, read_records, shown
 from vinet_bench.errors import UserError
 
@@ -305,9 +306,10 @@ def _by(shape: tuple[int, int]) -> str:
 
 def _stacked(pictures: Sequence[Pixels]) -> NDArray[np.uint8] | NDArray[np.float16]:
     """uint8 if all are, else float16 in 0..1."""
+    shape = (len(pictures), *pictures[0].shape)
     if all(pixels.dtype == np.uint8 for pixels in pictures):
-        return np.stack(pictures).astype(np.uint8, copy=False)
-    stack = np.empty((len(pictures), *pictures[0].shape), dtype=np.float16)
+        return np.stack(pictures, out=empty_stack(shape, np.uint8))
+    stack = empty_stack(shape, np.float16)
     for place, pixels in enumerate(pictures):
         scale = np.float32(255 if pixels.dtype == np.uint8 else 1)
         stack[place] = pixels.astype(np.float32) / scale
@@ -336,7 +338,7 @@ def _evidence(
     """Masks (N, side, side), all false where a row names none; None if no row does."""
     if not any(paths):
         return None
-    evidence = np.zeros((len(rows), side, side), dtype=np.bool_)
+    evidence = empty_stack((len(rows), side, side), np.bool_)
     for place, (row, path, shape) in enumerate(zip(rows, paths, shapes, strict=True)):
         if path is None:
             continue

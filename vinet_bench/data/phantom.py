@@ -30,6 +30,7 @@ from vinet_bench.data.phantom_shapes import (
     pixel_centres,
 )
 from vinet_bench.data.phantom_vessels import Strokes, draw_strokes, vessels
+from vinet_bench.data.stacks import empty_stack
 
 GRADES = 5
 SIZES = (32, 512)  # the smallest and the largest picture in pixels
@@ -97,8 +98,8 @@ class Slice:
 def phantom(settings: PhantomSettings) -> SliceDataset:
     """Labelled slices with exact evidence, and a marker where a confounder is asked for."""
     shape = (settings.slices, settings.size, settings.size)
-    images, evidence = np.zeros(shape, np.uint8), np.zeros(shape, bool)
-    marker = None if settings.confounder is None else np.zeros(shape, bool)
+    images, evidence = empty_stack(shape, np.uint8), empty_stack(shape, bool)
+    marker = None if settings.confounder is None else empty_stack(shape, bool)
     labels = np.zeros(settings.slices, np.int64)
     for index in range(settings.slices):
         labels[index] = _label(settings, index // settings.slices_per_nodule)

@@ -1,0 +1,36 @@
+"""The harness of `python -m benchmarks`; nothing is timed here."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import table, write
+from benchmarks.turns import Better, Ratio, in_turn
+
+
+@pytest.mark.parametrize(
+    ("better", "goal", "met"),
+    [("higher", 2.0, True), ("higher", 2.5, False), ("lower", 2.0, True), ("lower", 1.9, False)],
+)
+def test_the_median_is_held_against_the_goal(better: Better, goal: float, met: bool) -> None:
+    assert Ratio("a", goal, better, (9.0, 2.0, 1.0), (1, 1, 1), (1, 1, 1)).met is met
+
+
+def test_both_are_warmed_up_and_then_begin_by_turns() -> None:
+    calls: list[str] = []
+    ours, peer = in_turn(lambda: calls.append("o"), lambda: calls.append("p"), rounds=3)
+    assert "".join(calls) == "op" + "op" + "po" + "op"
+    assert len(ours) == len(peer) == 3
+
+
+def test_every_round_is_written(tmp_path: Path) -> None:
+    ratios = [Ratio("a", 2.0, "higher", (2.0, 3.0), (1.0, 2.0), (2.0, 6.0))]
+    write(tmp_path / "figures.csv", ratios)
+    with (tmp_path / "figures.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["round"], r["ratio"], r["ours"], r["peer"]) for r in rows] == [
+        ("1", "2.0", "1.0", "2.0"),
+        ("2", "3.0", "2.0", "6.0"),
+    ]
+    assert table(ratios).row_count == 1
