@@ -20,6 +20,7 @@ from zennit.types import Activation, AvgPool, Convolution, Linear
 from baselines.base import NetworkMethod, one_hot
 from baselines.canonical import canonical, canonizers
 from baselines.operations import RULES, check_rules
+from baselines.relevance import sparing
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.methods import MethodInfo
 
@@ -46,7 +47,7 @@ class _ZennitMethod(NetworkMethod):
         return logits * one_hot(logits, targets)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        with Gradient(self.model, self.composite()) as attributor:
+        with Gradient(self.model, sparing(self.composite())) as attributor:
             _, relevance = attributor(images.clone(), lambda logits: self.start(logits, targets))
         total: Tensor = relevance.detach().sum(dim=1)
         return total

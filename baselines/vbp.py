@@ -1,6 +1,7 @@
 """VisualBackProp (Bojarski et al. 2018, arXiv 1611.05418) in one forward pass."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, Self, cast
 
 import torch
@@ -56,16 +57,19 @@ class VisualBackProp(NetworkMethod):
         return _up(vbp, images.shape[-2:])[:, 0]
 
     def _through_layers(self, layers: list[nn.Module], images: Tensor) -> Tensor:
-        outputs = [images]
+        # Means are taken at once: maps that are kept cost as much as a quarter of the pass.
+        x, seen = images, list[tuple[nn.Module, torch.Size, Tensor | None]]()
         for layer in layers:
-            outputs.append(layer(outputs[-1]))
-        vbp = torch.ones_like(outputs[-1][:, :1])
-        for layer, before, after in reversed(list(zip(layers, outputs, outputs[1:], strict=False))):
-            if isinstance(layer, nn.ReLU):
-                # Only proportions matter, and 13 products leave float32's range.
-                vbp = _unit_maximum(vbp * after.mean(dim=1, keepdim=True))
+            size, x = x.shape[-2:], layer(x)
+            mean = x.mean(dim=1, keepdim=True) if isinstance(layer, nn.ReLU) else None
+            seen.append((layer, size, mean))
+        vbp = torch.ones_like(x[:, :1])
+        for layer, size, mean in reversed(seen):
+            if mean is None:
+                vbp = _ones_deconvolution(vbp, layer, size)
             else:
-                vbp = _ones_deconvolution(vbp, layer, before.shape[-2:])
+                # Only proportions matter, and 13 products leave float32's range.
+                vbp = _unit_maximum(vbp * mean)
         return vbp[:, 0]
 
 
@@ -151,12 +155,26 @@ def _ones_deconvolution(x: Tensor, layer: nn.Module, size: torch.Size) -> Tensor
     if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return x  # BatchNorm: a factor for each channel, and no geometry
     kernel, stride, padding = (_pair(v) for v in (layer.kernel_size, layer.stride, layer.padding))
+    if stride == (1, 1):
+        return _window_sums(x, kernel, padding)
     lost = [
         want - ((have - 1) * s - 2 * p + k)
         for want, have, s, p, k in zip(size, x.shape[-2:], stride, padding, kernel, strict=True)
     ]
     ones = torch.ones(1, 1, *kernel, device=x.device, dtype=x.dtype)
     return F.conv_transpose2d(x, ones, stride=stride, padding=padding, output_padding=lost)
+
+
+def _window_sums(x: Tensor, kernel: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """A deconvolution of stride 1, all weights 1, in its order of adding, so that bits agree: for
+    one channel oneDNN's takes 60 times as long. (B, 1, h, w) -> (B, 1, H, W)."""
+    top, left = (k - 1 - p for k, p in zip(kernel, padding, strict=True))
+    wide = F.pad(x, (left, left, top, top))
+    height, width = (n - k + 1 for n, k in zip(wide.shape[-2:], kernel, strict=True))
+    found = wide.new_zeros(*x.shape[:2], height, width)
+    for i, j in product(reversed(range(kernel[0])), reversed(range(kernel[1]))):
+        found += wide[..., i : i + height, j : j + width]
+    return found
 
 
 def _pair(value: object) -> tuple[int, int]:

@@ -24,6 +24,9 @@ MODULES = (
     "network",
     "statistics",
     "startup",
+    "explaining",
+    "faithfulness",
+    "peer",
 )
 ROWS: dict[str, Row] = {
     row.name: row for name in MODULES for row in import_module(f"benchmarks.{name}").BENCHMARKS

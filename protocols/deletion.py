@@ -69,29 +69,28 @@ class Deletion:
         settings = workshop.settings.evaluation
         fractions = np.linspace(0, 1, settings.steps + 1)
         found = Measured(kept={"fractions": fractions})
-        classes = workshop.original_probabilities(cell.seed).argmax(axis=1)
+        before = workshop.original_probabilities(cell.seed)
+        classes = before.argmax(axis=1)
+
+        def chosen(pictures: Tensor) -> NDArray[np.float32]:
+            return _of(workshop.predict_original(cell.seed, pictures), classes)
+
         fills = {"air": torch.zeros_like(images), "blur": blurred(images, settings.blur)}
-        counts = [round(f * order[0].numel()) for f in fractions]
+        between = [round(f * order[0].numel()) for f in fractions[1:-1]]
         for name, fill in fills.items():
-            curves = {
-                way: _curve(
-                    workshop,
-                    cell.seed,
-                    classes,
-                    (replace(images, go(order, k), fill) for k in counts),
-                )
+            ends = _of(before, classes), chosen(fill)  # of both orders
+            steps = {
+                way: [chosen(replace(images, go(order, k), fill)) for k in between]
                 for way, go in ORDERS.items()
             }
+            curves = {way: np.stack([ends[0], *s, ends[1]], axis=1) for way, s in steps.items()}
             found |= _areas(name, curves, fractions)
         return records(cell, workshop, found)
 
 
-def _curve(
-    workshop: Workshop, seed: int, classes: NDArray[np.int64], steps: Iterable[Tensor]
-) -> NDArray[np.float32]:
-    """The original network's probability of each picture's class at each step, (N, T)."""
-    after = [workshop.predict_original(seed, pictures) for pictures in steps]
-    return np.stack([p[np.arange(len(p)), classes] for p in after], axis=1)
+def _of(probabilities: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Each picture's probability of its class. (N, K), (N,) -> (N,)."""
+    return probabilities[np.arange(len(classes)), classes]
 
 
 def _areas(

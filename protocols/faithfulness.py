@@ -86,11 +86,12 @@ class Faithfulness:
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         chosen = fewer_pictures(workshop)
         maps = living_maps(workshop, cell.method, cell.seed)[chosen]
-        sums = map_sums(maps, _sets(workshop, chosen))
-        found = _scores("", sums, _falls(workshop, cell.seed, "original", chosen))
+        sets = _sets(workshop, chosen)
+        sums = map_sums(maps, sets)
+        found = _scores("", sums, _falls(workshop, cell.seed, "original", chosen, sets))
         explained = method(cell.method).info.explains
         if explained != "nothing":
-            found |= _scores("own_", sums, _falls(workshop, cell.seed, explained, chosen))
+            found |= _scores("own_", sums, _falls(workshop, cell.seed, explained, chosen, sets))
         return records(cell, workshop, of_all(found, chosen, workshop))
 
 
@@ -119,7 +120,7 @@ def map_sums(maps: Tensor, sets: Mapping[str, Tensor]) -> dict[str, NDArray[np.f
 
 
 def _falls(
-    workshop: Workshop, seed: int, which: str, chosen: Tensor
+    workshop: Workshop, seed: int, which: str, chosen: Tensor, sets: Mapping[str, Tensor]
 ) -> Mapping[str, NDArray[np.float64]]:
     """By how much the logit of a network's first choice falls without each set, (N, P).
 
@@ -134,7 +135,6 @@ def _falls(
     images = as_pictures(workshop.examples("test").images[chosen])
 
     def make() -> dict[str, NDArray[np.float64]]:
-        sets = _sets(workshop, chosen)
         return logit_falls(model, images, sets, workshop.machine, seed)
 
     return workshop.remembered("falls", parts, make)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADMostRelevantFirst
 from torch import Generator, Tensor
 
-from vinet_bench.imputation import NOISE, impute
+from vinet_bench.imputation import NOISE, _by_steps, _directly, impute
 from vinet_bench.masks import most_relevant, ranking
 
 WEIGHTS = {(y, x): 1 / 12 if y and x else 1 / 6 for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x}
@@ -65,6 +65,14 @@ def test_all_pictures_at_once_equal_a_dense_solve() -> None:
     for image, mask, imputed in zip(images, masks, found, strict=True):
         wanted = densely(image[0].double().numpy(), mask.numpy())
         assert np.abs(imputed[0].numpy() - wanted).max() < 1e-5
+
+
+def test_steps_on_a_gpu_and_the_direct_solution_agree() -> None:
+    masks = holes((20, 17))
+    images = pictures(len(masks), (20, 17)).double()
+    stepped, direct = (solve(images, masks[:, None].double()) for solve in (_by_steps, _directly))
+    torch.testing.assert_close(stepped, direct, atol=1e-6, rtol=0)
+    assert direct[3].max() > 0
 
 
 def test_imputation_by_hand() -> None:

@@ -16,7 +16,7 @@ from baselines.cam import CAM, GradCAM
 from baselines.controls import Centre, Edges, Outline, Random
 from baselines.gradients import IntegratedGradients, Saliency
 from baselines.lrp import EPSILON, LRP, LRPEpsilon
-from baselines.vbp import VisualBackProp
+from baselines.vbp import VisualBackProp, _ones_deconvolution
 from baselines.vinet import VINetMap
 from vinet_bench.checks import check_method
 from vinet_bench.data.dataset import SliceDataset
@@ -325,6 +325,17 @@ def test_vbp_goes_up_through_strides_and_odd_sizes() -> None:
     model = Features(nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.ReLU())
     maps = explained(VisualBackProp(), model, rand(2, 1, 22, 15), torch.zeros(2))
     assert maps.shape == (2, 22, 15)
+
+
+@pytest.mark.parametrize(("kernel", "padding"), [((3, 3), (1, 1)), ((5, 3), (0, 2)), ((1, 2), 0)])
+def test_vbp_goes_up_through_a_stride_of_1_as_a_deconvolution_does(
+    kernel: tuple[int, int], padding: int | tuple[int, int]
+) -> None:
+    layer, size = nn.Conv2d(1, 1, kernel, padding=padding), torch.Size((9, 8))
+    maps = rand(2, 1, *layer(torch.zeros(1, 1, *size)).shape[-2:])
+    expected = F.conv_transpose2d(maps, torch.ones(1, 1, *kernel), padding=padding)
+    assert expected.shape[-2:] == size
+    torch.testing.assert_close(_ones_deconvolution(maps, layer, size), expected)
 
 
 def test_vbp_uses_all_13_relus_of_vgg16() -> None:

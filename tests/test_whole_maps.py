@@ -115,7 +115,7 @@ def test_no_figure_depends_on_the_size_of_batches(
         (tmp_path / "artefacts" / kept).symlink_to(done / "artefacts" / kept)
     monkeypatch.setattr("vinet_bench.training.EVALUATION_BATCH", 3)
     monkeypatch.setattr("vinet_bench.workshop.EXPLAIN_BATCH", 3)
-    monkeypatch.setattr("vinet_bench.imputation._CHUNK", {"cpu": 2})
+    monkeypatch.setattr("vinet_bench.imputation._FEW", 2)
     assert run(NAMES, plan_of(), tmp_path, "cpu").failed == ()
     before, after = records_of(done), records_of(tmp_path)
     assert before.keys() == after.keys()
