@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vinet_bench.cluster import Made, Shelf, needs
+from vinet_bench.cluster import Made, Shelf
 from vinet_bench.networks_needed import Maps, Network
 from vinet_bench.plan import make_plan
 from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell
 from vinet_bench.store import read_states
+from vinet_bench.task_graph import needs
 
 METHODS = "vinet,cam,random,outline"
 RUN = [

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from vinet_bench.errors import UserError
+
 
 class Device(StrEnum):
     """Where to compute."""
@@ -70,6 +72,12 @@ RayAddress = Annotated[
         "--ray", metavar="ADDRESS", help="Make cells on a Ray cluster: auto, or ray://HOST:10001."
     ),
 ]
+GpusPerTask = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE", help="Of a GPU, that a task takes on a cluster: 0.25 lets four share one."
+    ),
+]
 Rows = Annotated[
     str | None,
     typer.Option(
@@ -88,7 +96,32 @@ DryRun = Annotated[
 ]
 
 
-def network_changes(importance: str | None, classifier: str | None) -> list[str]:
-    """The settings that --importance and --classifier stand for."""
-    named = {"vinet.importance": importance, "vinet.classifier": classifier}
-    return [f"{key}={name}" for key, name in named.items() if name is not None]
+def all_changes(
+    changes: list[str] | None,
+    importance: str | None,
+    classifier: str | None,
+    cross_fit: int | None = None,
+    explain: str | None = None,
+) -> list[str]:
+    """Those of --set, and the settings that the other options stand for."""
+    named = {
+        "vinet.importance": importance,
+        "vinet.classifier": classifier,
+        "curves.cross_fit": cross_fit,
+        "explained.network": explain,
+    }
+    return [*(changes or []), *(f"{key}={v}" for key, v in named.items() if v is not None)]
+
+
+def words(text: str | None) -> list[str] | None:
+    """Of a list with commas."""
+    return None if text is None else [word.strip() for word in text.split(",")]
+
+
+def gpu_share(share: float) -> float:
+    """Raises UserError for what Ray does not hand out: it splits one GPU, not two."""
+    if not (0 < share <= 1 or (share > 1 and share == int(share))):
+        raise UserError(
+            f"--gpus-per-task {share:g}: give a share of one GPU, e.g. 0.25, or a whole number"
+        )
+    return share

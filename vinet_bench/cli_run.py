@@ -17,6 +17,7 @@ from vinet_bench.cli_options import (
     DeviceName,
     DryRun,
     Explain,
+    GpusPerTask,
     Importance,
     Maps,
     Methods,
@@ -30,7 +31,9 @@ from vinet_bench.cli_options import (
     Size,
     Threshold,
     Workers,
-    network_changes,
+    all_changes,
+    gpu_share,
+    words,
 )
 from vinet_bench.cli_report import print_tables
 from vinet_bench.consoles import FAILED_CELLS, INTERRUPTED, err_console, out_console
@@ -63,45 +66,41 @@ def run_command(
     maps: Maps = None,
     workers: Workers = None,
     ray: RayAddress = None,
+    gpus_per_task: GpusPerTask = 1.0,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
 
-    changed = [*(changes or []), *network_changes(importance, classifier)]
-    changed += [] if cross_fit is None else [f"curves.cross_fit={cross_fit}"]
-    changed += [] if explain is None else [f"explained.network={explain}"]
+    changed = all_changes(changes, importance, classifier, cross_fit, explain)
     plan = make_plan(
         data,
         preset,
-        _words(methods),
+        words(methods),
         seeds,
         threshold,
         size,
         patients.value,
         changed,
-        _words(rows),
+        words(rows),
         checkpoint,
         maps,
     )
     if dry_run:
         _foretell(protocol, plan, out, device.value)
     else:
-        _carry_out(protocol, plan, out, device.value, _cluster(workers, ray))
+        _carry_out(protocol, plan, out, device.value, _cluster(workers, ray, gpus_per_task))
 
 
-def _cluster(workers: int | None, address: str | None) -> Any:
+def _cluster(workers: int | None, address: str | None, gpus: float) -> Any:
     if workers is None and address is None:
         return None
     from vinet_bench.cluster import Cluster
 
-    return Cluster(workers or 0, address or "")
+    return Cluster(workers or 0, address or "", gpu_share(gpus))
 
 
-def _words(text: str | None) -> list[str] | None:
-    return None if text is None else [word.strip() for word in text.split(",")]
-
-
-def _names(protocol: str) -> list[str]:
+def protocol_names(protocol: str) -> list[str]:
+    """Those that the word stands for: all, everything, or one of them."""
     from vinet_bench.protocols import protocols
 
     if protocol == "everything":
@@ -113,7 +112,7 @@ def _names(protocol: str) -> list[str]:
 def _foretell(protocol: str, plan: Any, out: Path | None, device: str) -> None:
     from vinet_bench.forecast import forecast, told
 
-    for line in told(forecast(_names(protocol), plan, out, device)):
+    for line in told(forecast(protocol_names(protocol), plan, out, device)):
         out_console.print(line, soft_wrap=True)
 
 
@@ -127,7 +126,7 @@ def _carry_out(protocol: str, plan: Any, out: Path | None, device: str, cluster:
     bars = Shown(err_console) if err_console.is_terminal else nullcontext()
     try:
         with bars as progress:
-            outcome = run(_names(protocol), plan, out, device, progress, cluster)
+            outcome = run(protocol_names(protocol), plan, out, device, progress, cluster)
     except KeyboardInterrupt:  # here, since typer would swallow it before main() sees it
         err_console.print("stopped; the same command goes on where it was")
         raise typer.Exit(INTERRUPTED) from None

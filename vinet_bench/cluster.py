@@ -7,8 +7,8 @@ once. Workers keep what they make in memory; the driver alone writes the store.
 import copy
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vinet_bench.attempts import attempt
+from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
-from vinet_bench.errors import CellError, UserError
-from vinet_bench.methods import in_order, method
-from vinet_bench.networks_needed import Maps, Need, Network
+from vinet_bench.errors import UserError
+from vinet_bench.networks_needed import Maps, Need, Task
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
-from vinet_bench.protocols import Counted, EvalProtocol, protocol
+from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell, Record
+from vinet_bench.task_graph import Wanted, task_graph, title
 from vinet_bench.training import Machine
 from vinet_bench.workshop import Workshop
 
@@ -50,12 +51,13 @@ class Cluster:
 
 @dataclass
 class Made:
-    """What a task gives back: artefacts, networks that diverged with their reason, records; or why
-    it gave nothing."""
+    """What a task gives back: artefacts, networks that diverged with their reason, records, the
+    seconds that it took; or why it gave nothing."""
 
     artefacts: dict[Place, Arrays] = field(default_factory=dict)
     diverged: dict[str, str] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
+    seconds: dict[Task, float] = field(default_factory=dict)
     lost: str = ""
 
 
@@ -103,6 +105,7 @@ def _shop(base: list[Any], handed_over: Sequence[Made]) -> tuple[Workshop, Shelf
         _SHOPS[name] = Workshop(told.plan, told.data, told.split, empty, told.machine, Silent())
     shop: Any = copy.copy(_SHOPS[name])
     shop.store = Shelf(handed_over, Path(tempfile.gettempdir()) / f"vinet-bench-{name[:16]}")
+    shop.clock = Clock()
     shop._networks = {}
     shop._diverged = {key: why for made in handed_over for key, why in made.diverged.items()}
     return shop, shop.store
@@ -111,12 +114,11 @@ def _shop(base: list[Any], handed_over: Sequence[Made]) -> tuple[Workshop, Shelf
 def prepare(need: Need, base: list[Any], *handed_over: Made) -> Made:
     """A task: a network, or maps."""
     shop, shelf = _shop(base, handed_over)
-    try:
-        with shop.machine.computing():
-            _prepare(need, shop)
-    except CellError:
-        pass  # the cells that need it fail with the reason, which a diverged network keeps
-    return Made(shelf.made, shop._diverged)
+    # The cells that need it fail with the reason: a diverged network keeps it, and another fault
+    # comes again.
+    with shop.machine.computing(), suppress(Exception):
+        _prepare(need, shop)
+    return Made(shelf.made, shop._diverged, seconds=shop.clock.taken())
 
 
 def _prepare(need: Need, shop: Workshop) -> None:
@@ -125,7 +127,7 @@ def _prepare(need: Need, shop: Workshop) -> None:
     elif need.kind == "resnet18":
         shop.original(need.seed)
     else:
-        shop.explained(need.kind, need.seed)
+        shop.learning(need.what).explained(need.kind, need.seed)
 
 
 def make_cell(name: str, cell: Cell, base: list[Any], *handed_over: Made) -> Made:
@@ -133,32 +135,13 @@ def make_cell(name: str, cell: Cell, base: list[Any], *handed_over: Made) -> Mad
     shop, shelf = _shop(base, handed_over)
     with shop.machine.computing():
         records = attempt(protocol(name), cell, shop)
-    return Made(shelf.made, {}, records)
+    return Made(shelf.made, {}, records, shop.clock.taken())
 
 
-def needs(how: EvalProtocol, cell: Cell, plan: Plan) -> list[Need]:
-    """What a cell shares with others, in the order in which it can be made.
+class Tasks:
+    """The tasks of a run on the cluster."""
 
-    What it leaves out is made by the cell itself: that costs time, and changes no figure.
-    """
-    networks = list(how.networks(cell, plan)) if isinstance(how, Counted) else []
-    shared = [n for n in networks if n.what in ("explained", "untouched")]
-    found: list[Need] = [*sorted(shared, key=lambda n: (n.kind, n.seed))]
-    if not in_order([cell.method]) or cell.variant:
-        return found  # a reference, or a row of the protocol's own
-    retrains = any(n.kind == "resnet18" and n.what != "untouched" for n in networks)
-    parts = ("test", "train", "validation") if retrains else ("test",)
-    found += [Maps(cell.method, cell.seed, part) for part in parts]
-    vinet = Network("vinet", "explained", cell.seed)
-    if vinet in shared and cell.method != "vinet":
-        found.append(Maps("vinet", cell.seed, "test"))  # whose share is the equal budget
-    return found
-
-
-class Graph:
-    """The tasks of a run: each need is one, whoever has it."""
-
-    def __init__(self, shop: Workshop, cluster: Cluster) -> None:
+    def __init__(self, missing: Wanted, shop: Workshop, cluster: Cluster) -> None:
         import ray
 
         self._ray, self._shop = ray, shop
@@ -167,54 +150,40 @@ class Graph:
         asked |= {"memory": MEMORY, "num_gpus": cluster.gpus * (machine.device.type == "cuda")}
         self._asked = asked
         self._base = [ray.put(Base(shop.plan, shop.data, shop.split, machine))]
-        self._tasks: dict[Need, Any] = {}
+        self._kept: dict[Task, Any] = {}
+        graph = task_graph(missing, shop.plan, self._is_kept)
+        protocols = {cell: how.info.name for how, cell in missing}
+        given: dict[Task, Any] = {**self._kept}
+        for task, below in graph.items():
+            if task not in given:
+                given[task] = self._submit(task, protocols, [given[need] for need in below])
+        self._tasks = {given[task]: task for task in graph if task not in self._kept}
 
-    def cell(self, how: EvalProtocol, cell: Cell) -> Any:
-        """The task of a cell."""
-        wanted = [self._need(need) for need in needs(how, cell, self._shop.plan)]
-        return self._submit(make_cell, cell.title, how.info.name, cell, self._base, *wanted)
-
-    def shared(self) -> list[Any]:
-        """The tasks that cells depend on, so far."""
-        return list(self._tasks.values())
-
-    def _need(self, need: Need) -> Any:
-        if need not in self._tasks:
-            self._tasks[need] = self._there(need) or self._new(need)
-        return self._tasks[need]
-
-    def _there(self, need: Need) -> Any | None:
-        """What the store has already, put where workers find it."""
-        shop = self._shop
-        places = [shop.place_of(need)] if isinstance(need, Maps) else shop.places(need)
-        found = {place: self._shop.store.load(*place) for place in places}
-        whole = {place: arrays for place, arrays in found.items() if arrays is not None}
-        return self._ray.put(Made(dict(whole))) if len(whole) == len(places) else None
-
-    def _new(self, need: Need) -> Any:
-        below: list[Any] = []
-        if isinstance(need, Maps):
-            kind = method(need.method).info.explains
-            if kind in ("vinet", "classifier"):
-                below = [self._need(Network(kind, "explained", need.seed))]
-            title = f"{need.method} maps, {need.part}, seed {need.seed}"
-        else:
-            title = f"{need.kind}, seed {need.seed}"
-        return self._submit(prepare, title, need, self._base, *below)
-
-    def ended(self, tasks: Sequence[Any]) -> Iterator[tuple[Any, Made]]:
+    def ended(self) -> Iterator[tuple[Task, Made]]:
         """Each task with what it gave, as they end."""
-        waiting = list(tasks)
+        waiting = list(self._tasks)
         while waiting:
             (task,), waiting = self._ray.wait(waiting, num_returns=1)
             try:
-                yield task, self._ray.get(task)
+                yield self._tasks[task], self._ray.get(task)
             except self._ray.exceptions.RayError as error:
-                yield task, Made(lost=_lost(error))
+                yield self._tasks[task], Made(lost=_lost(error))
 
-    def _submit(self, function: Callable[..., Made], title: str, *arguments: Any) -> Any:
+    def _is_kept(self, need: Need) -> bool:
+        """Puts what the store has already where workers find it."""
+        places = self._shop.places_of(need)
+        found = {place: self._shop.store.load(*place) for place in places}
+        whole = {place: arrays for place, arrays in found.items() if arrays is not None}
+        if len(whole) == len(places):
+            self._kept[need] = self._ray.put(Made(dict(whole)))
+        return need in self._kept
+
+    def _submit(self, task: Task, protocols: Mapping[Cell, str], handed_over: list[Any]) -> Any:
+        own = (make_cell, protocols[task]) if isinstance(task, Cell) else (prepare,)
+        function, *words = own
         remote = self._ray.remote(function)
-        return remote.options(name=title, **self._asked).remote(*arguments)
+        options = remote.options(name=title(task), **self._asked)
+        return options.remote(*words, task, self._base, *handed_over)
 
 
 @contextmanager
@@ -240,19 +209,17 @@ def connected(cluster: Cluster, threads: int) -> Iterator[None]:
 
 
 def made_there(
-    missing: Sequence[tuple[EvalProtocol, Cell]], shop: Workshop, cluster: Cluster
+    missing: Wanted, shop: Workshop, cluster: Cluster
 ) -> Iterator[tuple[Cell, list[Record]]]:
     """Each cell with its records, as they end; what they share goes into the store here."""
     with connected(cluster, shop.machine.threads):
-        graph = Graph(shop, cluster)
-        cells = {graph.cell(how, cell): cell for how, cell in missing}
-        for task, made in graph.ended([*graph.shared(), *cells]):
+        for task, made in Tasks(missing, shop, cluster).ended():
+            shop.clock.add(made.seconds)
             for (kind, key), arrays in made.artefacts.items():
                 shop.store.save(kind, key, arrays)
-            if task in cells:
-                cell = cells[task]
-                lost = [Record(cell, "failed", None, error=made.lost)] if made.lost else []
-                yield cell, made.records or lost
+            if isinstance(task, Cell):
+                lost = [Record(task, "failed", None, error=made.lost)] if made.lost else []
+                yield task, made.records or lost
 
 
 def _knock(address: str) -> None:

@@ -259,6 +259,7 @@ def _carry_out(
         for cell, records in made:
             shop.store.add(plan_id, keys[cell], cell, records)
             failed += [f"{cell.title}: {r.error}" for r in records if r.error]
+            shop.store.note_seconds(shop.clock.taken())
             advance()
     return Outcome(shop.store.folder, len(missing), len(cells) - len(missing), tuple(failed))
 

@@ -24,9 +24,17 @@ from safetensors.numpy import save_file
 
 from vinet_bench.data.tables import shown
 from vinet_bench.errors import StoreError, UserError
+from vinet_bench.networks_needed import Task
 from vinet_bench.records import Cell, Record
 from vinet_bench.stored_arrays import check_facts, check_gallery, check_scores
-from vinet_bench.stored_plan import check_cell, check_key, check_plan, check_record, check_state
+from vinet_bench.stored_plan import (
+    check_cell,
+    check_key,
+    check_plan,
+    check_record,
+    check_state,
+    check_task,
+)
 
 _LOG = logging.getLogger(__name__)
 DATABASE = "records.sqlite"
@@ -44,6 +52,7 @@ CREATE TABLE IF NOT EXISTS wanted (plan TEXT NOT NULL REFERENCES plans(id), cell
     key TEXT NOT NULL, PRIMARY KEY (plan, cell));
 CREATE TABLE IF NOT EXISTS running (key TEXT PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL,
     since REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS task_seconds (task TEXT PRIMARY KEY, seconds REAL NOT NULL);
 """
 
 
@@ -231,6 +240,12 @@ class Store:
         with self._writing(), self._db:
             self._db.execute("INSERT OR IGNORE INTO plan_cells VALUES (?, ?)", (plan_id, key))
 
+    def note_seconds(self, seconds: Mapping[Task, float]) -> None:
+        """Notes what tasks took by themselves; the newest time of each is kept."""
+        rows = [(_text(task), took) for task, took in seconds.items()]
+        with self._writing(), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO task_seconds VALUES (?, ?)", rows)
+
     def metrics(self, key: str) -> dict[str, float | None]:
         """The figures of a finished cell by metric."""
         rows = self._db.execute("SELECT metric, value FROM records WHERE key = ?", (key,))
@@ -316,8 +331,8 @@ def _check_version(folder: Path, db: sqlite3.Connection) -> int:
     return found
 
 
-def _text(cell: Cell) -> str:
-    return json.dumps(asdict(cell), sort_keys=True)
+def _text(task: Task) -> str:
+    return json.dumps(asdict(task), sort_keys=True)
 
 
 def _cell(text: str) -> Cell:
@@ -430,6 +445,19 @@ def read_states(folder: Path) -> tuple[list[CellState], bool]:
         ]
         wanted = db.execute("SELECT 1 FROM wanted WHERE plan = ? LIMIT 1", (plan_id,)).fetchone()
         return found, wanted is not None
+
+
+def read_seconds(folder: Path) -> dict[Task, float]:
+    """What each task of a folder's runs took by itself; never writes.
+
+    Empty for a run of a version that did not note it. Raises UserError if the folder holds no run.
+    """
+    with _reading(folder) as db:
+        sql = "SELECT name FROM sqlite_master WHERE name = 'task_seconds'"
+        if db.execute(sql).fetchone() is None:
+            return {}
+        rows = db.execute("SELECT task, seconds FROM task_seconds")
+        return dict(check_task(json.loads(text), seconds) for text, seconds in rows)
 
 
 def _by_cell(records: Iterable[Record]) -> list[Record]:
