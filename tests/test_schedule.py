@@ -15,7 +15,7 @@ from tests.test_status import a_store
 from vinet_bench.cli import app
 from vinet_bench.clock import Clock
 from vinet_bench.errors import UserError
-from vinet_bench.networks_needed import Maps, Need, Network
+from vinet_bench.networks_needed import Maps, Need, Network, Task
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.planned import planned
 from vinet_bench.protocols import protocol
@@ -110,10 +110,14 @@ def test_a_task_inside_another_is_not_counted_twice(monkeypatch: pytest.MonkeyPa
 
 def test_times_are_kept_with_the_run_and_damaged_ones_refused(tmp_path: Path) -> None:
     cell = Cell("occlusion", "cam", 0)
-    noted = {cell: 1.5, Maps("cam", 0, "test"): 2.0, Network("vinet", "explained", 0): 3.0}
+    noted: dict[Task, float] = {
+        cell: 1.5,
+        Maps("cam", 0, "test"): 2.0,
+        Network("vinet", "explained", 0): 3.0,
+    }
     with closing(a_store(tmp_path, cell)) as store:
-        store.note_seconds({cell: 9.0})
-        store.note_seconds(noted)
+        store.add("plan", "key", cell, [], {cell: 9.0})
+        store.add("plan", "key", cell, [], noted)
     assert read_seconds(tmp_path) == noted
     with closing(sqlite3.connect(tmp_path / DATABASE)) as db, db:
         db.execute("UPDATE task_seconds SET seconds = 'long'")

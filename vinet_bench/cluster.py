@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vinet_bench.attempts import attempt
+from vinet_bench.board import Board, tell
 from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
@@ -33,8 +34,9 @@ from vinet_bench.workshop import Workshop
 
 Arrays = Mapping[str, NDArray[Any]]
 Place = tuple[str, str]  # an artefact's kind and key
-RETRIES = 3  # of a task whose worker or node was lost
+RETRIES = 2  # of a task whose worker or node was lost
 MEMORY = 2 * 1024**3  # bytes that a task asks for
+LOOK = 0.5  # seconds between two looks at what has ended
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ _SHOPS: dict[str, Workshop] = {}  # of this worker: parts and pictures are cut o
 
 
 def _shop(base: list[Any], handed_over: Sequence[Made]) -> tuple[Workshop, Shelf]:
-    """A workshop of this task's own. base: a reference, in a list so that Ray leaves it alone."""
+    """A workshop of this task's own. base: a reference to a Base, in a list so that Ray leaves it
+    alone, and the board's notes."""
     import ray
 
     reference = base[0]
@@ -133,6 +136,7 @@ def _prepare(need: Need, shop: Workshop) -> None:
 def make_cell(name: str, cell: Cell, base: list[Any], *handed_over: Made) -> Made:
     """A task: a cell's records and what was stored on the way."""
     shop, shelf = _shop(base, handed_over)
+    tell(base[1], shop.cell_key(cell))
     with shop.machine.computing():
         records = attempt(protocol(name), cell, shop)
     return Made(shelf.made, {}, records, shop.clock.taken())
@@ -149,41 +153,61 @@ class Tasks:
         asked: dict[str, Any] = {"num_cpus": machine.threads or 1, "max_retries": RETRIES}
         asked |= {"memory": MEMORY, "num_gpus": cluster.gpus * (machine.device.type == "cuda")}
         self._asked = asked
-        self._base = [ray.put(Base(shop.plan, shop.data, shop.split, machine))]
-        self._kept: dict[Task, Any] = {}
-        graph = task_graph(missing, shop.plan, self._is_kept)
-        protocols = {cell: how.info.name for how, cell in missing}
-        given: dict[Task, Any] = {**self._kept}
-        for task, below in graph.items():
-            if task not in given:
-                given[task] = self._submit(task, protocols, [given[need] for need in below])
-        self._tasks = {given[task]: task for task in graph if task not in self._kept}
+        self._prepare, self._make_cell = ray.remote(prepare), ray.remote(make_cell)
+        self._board = Board(shop.store)
+        base = Base(shop.plan, shop.data, shop.split, machine)
+        self._base = [ray.put(base), self._board.notes]
+        self._tasks = self._submitted(missing)
+        self._open = {t: shop.cell_key(t) for t in self._tasks.values() if isinstance(t, Cell)}
 
     def ended(self) -> Iterator[tuple[Task, Made]]:
         """Each task with what it gave, as they end."""
-        waiting = list(self._tasks)
-        while waiting:
-            (task,), waiting = self._ray.wait(waiting, num_returns=1)
-            try:
-                yield self._tasks[task], self._ray.get(task)
-            except self._ray.exceptions.RayError as error:
-                yield self._tasks[task], Made(lost=_lost(error))
+        while self._tasks:
+            waiting = list(self._tasks)
+            done, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=LOOK)
+            self._board.read(self._open.values())
+            for reference in done:
+                task = self._tasks.pop(reference)  # let go, so that Ray can free what it gave
+                if isinstance(task, Cell):
+                    self._open.pop(task)
+                yield task, self._given(reference)
 
-    def _is_kept(self, need: Need) -> bool:
-        """Puts what the store has already where workers find it."""
+    def _given(self, reference: Any) -> Made:
+        try:
+            made: Made = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            return Made(lost=f"its task failed: {_first_line(error.cause)}")
+        except self._ray.exceptions.RayError as error:
+            return Made(lost=f"its worker was lost {RETRIES + 1} times ({_first_line(error)})")
+        return made
+
+    def _submitted(self, missing: Wanted) -> dict[Any, Task]:
+        """Every task by its reference, in the order in which Ray is told of them."""
+        names = {cell: how.info.name for how, cell in missing}
+        references: dict[Task, Any] = {}
+
+        def is_kept(need: Need) -> bool:
+            if (made := self._kept(need)) is not None:
+                references[need] = self._ray.put(made)
+            return need in references
+
+        submitted: dict[Any, Task] = {}
+        for task, below in task_graph(missing, self._shop.plan, is_kept).items():
+            if task not in references:
+                function = self._make_cell if isinstance(task, Cell) else self._prepare
+                words = [names[task]] if isinstance(task, Cell) else []
+                handed_over = [references[need] for need in below]
+                named = function.options(name=title(task), **self._asked)
+                references[task] = named.remote(*words, task, self._base, *handed_over)
+                submitted[references[task]] = task
+        return submitted
+
+    def _kept(self, need: Need) -> Made | None:
+        """What the store has already."""
         places = self._shop.places_of(need)
         found = {place: self._shop.store.load(*place) for place in places}
         whole = {place: arrays for place, arrays in found.items() if arrays is not None}
-        if len(whole) == len(places):
-            self._kept[need] = self._ray.put(Made(dict(whole)))
-        return need in self._kept
-
-    def _submit(self, task: Task, protocols: Mapping[Cell, str], handed_over: list[Any]) -> Any:
-        own = (make_cell, protocols[task]) if isinstance(task, Cell) else (prepare,)
-        function, *words = own
-        remote = self._ray.remote(function)
-        options = remote.options(name=title(task), **self._asked)
-        return options.remote(*words, task, self._base, *handed_over)
+        return Made(dict(whole)) if len(whole) == len(places) else None
 
 
 @contextmanager
@@ -198,10 +222,15 @@ def connected(cluster: Cluster, threads: int) -> Iterator[None]:
             _knock(cluster.address)
             ray.init(address=cluster.address, log_to_driver=False)
         else:
+            # 'local': else a cluster that somebody runs on this machine would be taken.
             cpus = cluster.workers * (threads or 1)
-            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+            quiet = {"include_dashboard": False, "log_to_driver": False}
+            ray.init(address="local", num_cpus=cpus, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"--ray {cluster.address}: no cluster there ({error})") from None
+        asked = f"--ray {cluster.address}: no cluster there"
+        if not cluster.address:
+            asked = f"--workers {cluster.workers}: Ray does not start here"
+        raise UserError(f"{asked} ({error})") from None
     try:
         yield
     finally:
@@ -232,6 +261,5 @@ def _knock(address: str) -> None:
     socket.create_connection((place.hostname, place.port), timeout=10).close()
 
 
-def _lost(error: Exception) -> str:
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"its worker was lost {RETRIES + 1} times ({type(error).__name__}: {first})"
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no more is known')}"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -218,6 +219,18 @@ class Store:
             with suppress(sqlite3.Error), self._db:  # a full disk has been told of already
                 self._db.execute("DELETE FROM running WHERE key = ?", (key,))
 
+    def note_running(self, begun: Mapping[str, tuple[int, str, float]]) -> None:
+        """Notes by key which cells other processes make: their pid, host and start."""
+        rows = [(key, *row) for key, row in begun.items()]
+        if rows:
+            with self._writing(), self._db:
+                self._db.executemany("INSERT OR REPLACE INTO running VALUES (?, ?, ?, ?)", rows)
+
+    def _forget_running(self) -> None:
+        """For the one process that may write, before it begins and after it has ended."""
+        with self._writing(), self._db:
+            self._db.execute("DELETE FROM running")
+
     def has(self, key: str) -> bool:
         """True if the cell is finished; a failed one is not, nor one whose scores were damaged."""
         rows = self._db.execute("SELECT error FROM records WHERE key = ?", (key,)).fetchall()
@@ -226,25 +239,30 @@ class Store:
         there = artefact_path(self.folder, "scores", key).is_file()
         return not there or self.load("scores", key) is not None
 
-    def add(self, plan_id: str, key: str, cell: Cell, records: Iterable[Record]) -> None:
-        """Writes a finished cell, whole, and takes it into the plan."""
+    def add(
+        self,
+        plan_id: str,
+        key: str,
+        cell: Cell,
+        records: Iterable[Record],
+        seconds: Mapping[Task, float] = MappingProxyType({}),
+    ) -> None:
+        """Writes a finished cell, whole, and takes it into the plan. seconds: what it and the tasks
+        that were made for it took by themselves; the newest time of each is kept."""
+        times = [(_text(task), took) for task, took in seconds.items()]
         rows = [(key, r.metric, r.value, r.n, r.seconds, r.version, r.error) for r in records]
         with self._writing(), self._db:
             self._db.execute("INSERT OR IGNORE INTO cells VALUES (?, ?)", (key, _text(cell)))
             self._db.execute("DELETE FROM records WHERE key = ?", (key,))
             self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             self._db.execute("INSERT OR IGNORE INTO plan_cells VALUES (?, ?)", (plan_id, key))
+            self._db.executemany("INSERT OR REPLACE INTO task_seconds VALUES (?, ?)", times)
+            self._db.execute("DELETE FROM running WHERE key = ?", (key,))
 
     def adopt(self, plan_id: str, key: str) -> None:
         """Takes a cell that another plan finished into this one."""
         with self._writing(), self._db:
             self._db.execute("INSERT OR IGNORE INTO plan_cells VALUES (?, ?)", (plan_id, key))
-
-    def note_seconds(self, seconds: Mapping[Task, float]) -> None:
-        """Notes what tasks took by themselves; the newest time of each is kept."""
-        rows = [(_text(task), took) for task, took in seconds.items()]
-        with self._writing(), self._db:
-            self._db.executemany("INSERT OR REPLACE INTO task_seconds VALUES (?, ?)", rows)
 
     def metrics(self, key: str) -> dict[str, float | None]:
         """The figures of a finished cell by metric."""
@@ -283,8 +301,11 @@ class Store:
                     " give another --out"
                 ) from None
         try:
+            self._forget_running()
             yield
         finally:
+            with suppress(StoreError):  # a full disk has been told of already
+                self._forget_running()
             lock.release()
 
     def _who(self) -> str:
