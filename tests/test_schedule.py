@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tests.test_run import fast_plan
 from tests.test_status import a_store
 from vinet_bench.cli import app
+from vinet_bench.cli_run import protocol_names
 from vinet_bench.clock import Clock
 from vinet_bench.errors import UserError
 from vinet_bench.networks_needed import Maps, Need, Network, Task
@@ -198,6 +199,11 @@ def test_the_command_prints_cells_chain_hours_and_cost(made: Path, tmp_path: Pat
     assert "Assumed: every task is 2 times faster" in result.output
 
 
+def test_protocols_are_named_with_commas() -> None:
+    assert protocol_names("road, all,occlusion") == ["road", *BOTH]
+    assert {*protocol_names("everything")} > {"road", *BOTH}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -206,6 +212,8 @@ def test_the_command_prints_cells_chain_hours_and_cost(made: Path, tmp_path: Pat
         (["--gpus-per-task", "1.5"], "--gpus-per-task 1.5: give a share of one GPU"),
         (["--gpus", "1", "--gpus-per-task", "2"], "--gpus 1: --gpus-per-task 2 asks for more"),
         (["--faster", "0"], "--faster 0: give a number above 0"),
+        (["--out", "s3://bucket/run"], "--out s3:/bucket/run: a run's folder lies on a disk"),
+        (["all,rode"], "unknown protocol 'rode': did you mean 'road'?"),
         (["--price", "-1"], "--price -1: give what an hour costs"),
     ],
 )

@@ -1,5 +1,6 @@
 """Options that several commands have."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,16 @@ class Patients(StrEnum):
     unknown = "unknown"
 
 
+def _on_a_disk(out: Path | None) -> Path | None:
+    """Raises UserError for an address: it would become a folder of that name."""
+    if out is not None and re.match(r"\w{2,}:/", str(out)):
+        raise UserError(
+            f"--out {out}: a run's folder lies on a disk; mount the bucket, or copy the folder"
+            " there when the run has ended"
+        )
+    return out
+
+
 Data = Annotated[
     str, typer.Option(help="'phantom', a folder with labels.csv, or a prepared data set.")
 ]
@@ -37,7 +48,8 @@ Threshold = Annotated[
 ]
 DeviceName = Annotated[Device, typer.Option("--device", help="Where to compute.")]
 Out = Annotated[
-    Path | None, typer.Option(help="The run's folder (default: results/<data>-<preset>).")
+    Path | None,
+    typer.Option(help="The run's folder (default: results/<data>-<preset>).", callback=_on_a_disk),
 ]
 Changes = Annotated[
     list[str] | None,

@@ -40,7 +40,7 @@ from vinet_bench.consoles import FAILED_CELLS, INTERRUPTED, err_console, out_con
 
 PROTOCOL_HELP = (
     "all: keep-important and occlusion; everything: every protocol that the data has something for;"
-    " or one of `list protocols`. Some train many networks: see --dry-run."
+    " or names of `list protocols`, comma-separated. Some train many networks: see --dry-run."
 )
 
 
@@ -100,7 +100,11 @@ def _cluster(workers: int | None, address: str | None, gpus: float) -> Any:
 
 
 def protocol_names(protocol: str) -> list[str]:
-    """Those that the word stands for: all, everything, or one of them."""
+    """Those that the words stand for (all, everything, or a protocol's own), each once."""
+    return list(dict.fromkeys(name for word in words(protocol) or () for name in _named(word)))
+
+
+def _named(protocol: str) -> list[str]:
     from vinet_bench.protocols import protocols
 
     if protocol == "everything":
