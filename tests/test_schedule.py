@@ -197,6 +197,7 @@ def test_the_command_prints_cells_chain_hours_and_cost(made: Path, tmp_path: Pat
     assert one == pytest.approx(1e9 * whole, abs=1)
     assert one <= two <= 2 * one  # two are paid for twice, and wait for each other now and then
     assert "Assumed: every task is 2 times faster" in result.output
+    assert "Assumed: tasks that share a GPU" in result.output
 
 
 def test_protocols_are_named_with_commas() -> None:

@@ -113,7 +113,7 @@ def plan_command(
     _print_parts(found, seconds)
     _print_chain(found, seconds)
     _print_schedules(found, seconds, places, price)
-    for note in [*found.notes, *_assumed(faster)]:
+    for note in [*found.notes, *_assumed(faster, gpus is not None and gpus_per_task < 1)]:
         out_console.print(note, soft_wrap=True)
 
 
@@ -144,8 +144,10 @@ def _check_assumed(faster: float, price: float | None) -> None:
         raise UserError(f"--price {price:g}: give what an hour costs, e.g. 2.5")
 
 
-def _assumed(faster: float) -> list[str]:
-    return [] if faster == 1 else [f"Assumed: every task is {faster:g} times faster than that."]
+def _assumed(faster: float, shared: bool) -> list[str]:
+    quick = [f"Assumed: every task is {faster:g} times faster than that."]
+    alone = ["Assumed: tasks that share a GPU are as fast as one that has it alone."]
+    return quick * (faster != 1) + alone * shared
 
 
 def _print_parts(found: "Planned", seconds: Mapping["Task", float]) -> None:
