@@ -15,7 +15,8 @@ from tests.test_status import a_store
 from vinet_bench.cli import app
 from vinet_bench.cli_run import protocol_names
 from vinet_bench.clock import Clock
-from vinet_bench.errors import UserError
+from vinet_bench.data.dataset import SliceDataset
+from vinet_bench.errors import CellError, UserError
 from vinet_bench.networks_needed import Maps, Need, Network, Task
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.planned import planned
@@ -94,6 +95,18 @@ def test_maps_that_are_kept_wait_for_no_network() -> None:
     maps = Maps("cam", 0, "test")
     assert graph(plan, "occlusion")[maps] == [Network("classifier", "explained", 0)]
     assert graph(plan, "occlusion", kept=lambda need: need == maps)[maps] == []
+
+
+def test_a_fold_that_cannot_be_is_left_to_the_cells(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def too_few(part: SliceDataset, folds: int) -> None:
+        raise CellError(f"{folds} folds need as many training patients")
+
+    monkeypatch.setattr("vinet_bench.workshop._folds_of", too_few)
+    plan = fast_plan("random", "cam", changes=("curves.cross_fit=2",))
+    found = planned(["budget-curves"], plan, tmp_path / "new", "cpu")
+    assert Network("classifier", "explained, without fold 1 of 2", 0) in found.graph
 
 
 # -- times

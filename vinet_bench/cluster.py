@@ -22,7 +22,7 @@ from vinet_bench.board import Board, tell
 from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
-from vinet_bench.errors import UserError
+from vinet_bench.errors import CellError, UserError
 from vinet_bench.networks_needed import Maps, Need, Task
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
@@ -204,7 +204,10 @@ class Tasks:
 
     def _kept(self, need: Need) -> Made | None:
         """What the store has already."""
-        places = self._shop.places_of(need)
+        try:
+            places = self._shop.places_of(need)
+        except CellError:
+            return None  # the cells that need it fail with the reason
         found = {place: self._shop.store.load(*place) for place in places}
         whole = {place: arrays for place, arrays in found.items() if arrays is not None}
         return Made(dict(whole)) if len(whole) == len(places) else None

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vinet_bench.errors import UserError
+from vinet_bench.errors import CellError, UserError
 from vinet_bench.forecast import seconds_of, unfinished
 from vinet_bench.networks_needed import Maps, Need, Network, Task
 from vinet_bench.plan import Plan
@@ -56,7 +56,10 @@ def _to_make(left: Wanted, shop: Workshop) -> Graph:
     """Without what the run's folder has already."""
 
     def kept(need: Need) -> bool:
-        places = shop.places_of(need)
+        try:
+            places = shop.places_of(need)
+        except CellError:
+            return False  # the cells that need it would fail
         return all(artefact_path(shop.store.folder, *place).is_file() for place in places)
 
     graph = task_graph(left, shop.plan, kept)

@@ -132,7 +132,8 @@ class Workshop(TrainedNetworks):
         return None if stored is None else torch.from_numpy(stored["maps"])
 
     def places_of(self, need: Need) -> list[tuple[str, str]]:
-        """Kind and key of the artefacts that maps or a network are."""
+        """Kind and key of the artefacts that maps or a network are. Raises CellError for a fold of
+        too few patients."""
         if isinstance(need, Maps):
             return [("maps", self._maps_key(need.method, need.seed, need.part))]
         return self.learning(need.what).places(need)
