@@ -17,7 +17,14 @@ from protocols.shared import (
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.errors import CellError
 from vinet_bench.metrics import curve_areas, hits
-from vinet_bench.networks_needed import Network, behind_maps, original, retrained
+from vinet_bench.networks_needed import (
+    Network,
+    behind_maps,
+    explained_on,
+    fold_names,
+    original,
+    retrained,
+)
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
@@ -96,9 +103,9 @@ class BudgetCurves:
         curves = plan.settings.curves
         own = {retrained(cell, f"{curve} {p}") for curve in CURVES for p in curves.percents}
         folds = {
-            replace(network, what=f"explained, fold {number}")
+            replace(network, what=explained_on(name))
             for network in behind_maps(cell)
-            for number in range(curves.cross_fit)
+            for name in fold_names(curves.cross_fit)
         }
         return own | folds | behind_maps(cell)
 

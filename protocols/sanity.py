@@ -16,7 +16,7 @@ from protocols.shared import (
 )
 from vinet_bench.methods import method
 from vinet_bench.metrics import hits, rank_correlations, structural_similarities
-from vinet_bench.networks_needed import Network, behind_maps
+from vinet_bench.networks_needed import SHUFFLED, Network, behind_maps, explained_on
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.randomisation import layers, randomised
@@ -87,7 +87,7 @@ class Sanity:
     def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
         other = replace(cell, seed=_other_seed(cell))
         (again,) = behind_maps(other)
-        return {*behind_maps(cell), again, replace(again, what="explained, shuffled labels")}
+        return {*behind_maps(cell), again, replace(again, what=explained_on(SHUFFLED))}
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         few = fewer_pictures(workshop)

@@ -4,18 +4,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vinet_bench.cluster import Made, Shelf, needs
+from benchmarks.tiny import registered
+from vinet_bench.cluster import Cluster, Made, Shelf
 from vinet_bench.networks_needed import Maps, Network
 from vinet_bench.plan import make_plan
 from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell
+from vinet_bench.run import run
 from vinet_bench.stored_run import read_states
+from vinet_bench.task_graph import needs
 
 METHODS = "vinet,cam,random,outline"
 RUN = [
@@ -126,3 +131,34 @@ def test_what_is_handed_over_cannot_be_changed(tmp_path: Path) -> None:
     assert shelf.load("maps", "other") is None
     shelf.save("scores", "key", {"accuracy": np.ones(2)})
     assert list(shelf.made) == [("scores", "key")]
+
+
+def test_a_cell_that_kills_its_worker_three_times_is_a_failed_row(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    plan = make_plan(preset="smoke", seeds=1, rows=["tiny", "deadly"], changes=["threads=1"])
+    with registered():
+        outcome = run(["tiny"], plan, tmp_path / "run", "cpu", cluster=Cluster(workers=1))
+    (reason,) = outcome.failed
+    assert reason.startswith("tiny deadly seed 0: its worker was lost 3 times (WorkerCrashedError")
+    assert {s.cell.variant: s.state for s in states(tmp_path / "run")} == {
+        "tiny": "done", "deadly": "failed",
+    }  # fmt: skip
+
+
+def test_status_shows_what_workers_are_making(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    plan = make_plan(preset="smoke", seeds=1, rows=["slow"], changes=["threads=1"])
+    with registered(), ThreadPoolExecutor() as pool:
+        ended = pool.submit(running_until, event := Event(), tmp_path)
+        run(["tiny"], plan, tmp_path, "cpu", cluster=Cluster(workers=1))
+        event.set()
+    assert {(state.cell.variant, state.host) for state in ended.result()} == {("slow", "")}
+    assert [state.state for state in states(tmp_path)] == ["done"]
+
+
+def running_until(event: Event, folder: Path) -> list[Any]:
+    """What is seen running until the event."""
+    seen: list[Any] = []
+    while not event.wait(0.1):
+        seen += [state for state in states(folder) if state.state == "running"]
+    return seen

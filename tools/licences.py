@@ -7,7 +7,7 @@ Reads what the installed packages say of themselves.
 
 import configparser
 import re
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageMetadata, PackageNotFoundError, distribution
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,8 +49,13 @@ def licence(package: str) -> str:
         for text in told.get_all("Classifier", [])
         if text.startswith(_CLASSIFIER)
     ]
-    plain = told.get("License") or _text(installed)
-    return told.get("License-Expression") or "; ".join(classified) or plain.strip().split("\n")[0]
+    plain = _field(told, "License") or _text(installed)
+    named = _field(told, "License-Expression") or "; ".join(classified)
+    return named or plain.strip().split("\n")[0]
+
+
+def _field(told: PackageMetadata, name: str) -> str:
+    return told[name] if name in told else ""
 
 
 def _text(installed: Distribution) -> str:

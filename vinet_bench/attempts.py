@@ -16,7 +16,8 @@ def attempt(how: EvalProtocol, cell: Cell, shop: Workshop) -> list[Record]:
     """The cell's records with their time, or one that says why there are none."""
     start = time.perf_counter()
     try:
-        records = list(how.run(cell, shop))
+        with shop.clock.of(cell):
+            records = list(how.run(cell, shop))
     except StoreError:
         raise  # the other cells could not be kept either
     except Exception as error:

@@ -11,6 +11,7 @@ from vinet_bench.cli_check import check
 from vinet_bench.cli_figures import figure
 from vinet_bench.cli_list import list_command
 from vinet_bench.cli_models import explain_command, train_command
+from vinet_bench.cli_plan import plan_command
 from vinet_bench.cli_report import report
 from vinet_bench.cli_run import run_command
 from vinet_bench.cli_status import status
@@ -21,6 +22,7 @@ HELP = "Saliency methods on medical images, compared so that a reviewer believes
 
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command("run")(run_command)
+app.command("plan")(plan_command)
 app.command()(status)
 app.command()(report)
 app.command()(audit)

@@ -23,7 +23,7 @@ from vinet_bench.cli_options import (
     PatientsKnown,
     PresetName,
     Size,
-    network_changes,
+    all_changes,
 )
 from vinet_bench.consoles import FAILED_CELLS, INTERRUPTED, err_console, out_console
 
@@ -56,7 +56,7 @@ def train_command(
     """Train one VINet and save it: weights, config, metrics and training curves."""
     from vinet_bench.plan import make_plan
 
-    changed = [*(changes or []), *network_changes(importance, classifier)]
+    changed = all_changes(changes, importance, classifier)
     plan = make_plan(
         data,
         preset,

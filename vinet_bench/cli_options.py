@@ -1,10 +1,13 @@
 """Options that several commands have."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from vinet_bench.errors import UserError
 
 
 class Device(StrEnum):
@@ -20,6 +23,16 @@ class Patients(StrEnum):
 
     column = "column"
     unknown = "unknown"
+
+
+def _on_a_disk(out: Path | None) -> Path | None:
+    """Raises UserError for an address: it would become a folder of that name."""
+    if out is not None and re.match(r"\w{2,}:/", str(out)):
+        raise UserError(
+            f"--out {out}: a run's folder lies on a disk; mount the bucket, or copy the folder"
+            " there when the run has ended"
+        )
+    return out
 
 
 Data = Annotated[
@@ -41,7 +54,8 @@ Deterministic = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option(help="The run's folder (default: results/<data>-<preset>).")
+    Path | None,
+    typer.Option(help="The run's folder (default: results/<data>-<preset>).", callback=_on_a_disk),
 ]
 Changes = Annotated[
     list[str] | None,
@@ -76,6 +90,12 @@ RayAddress = Annotated[
         "--ray", metavar="ADDRESS", help="Make cells on a Ray cluster: auto, or ray://HOST:10001."
     ),
 ]
+GpusPerTask = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE", help="Of a GPU, that a task takes on a cluster: 0.25 lets four share one."
+    ),
+]
 Rows = Annotated[
     str | None,
     typer.Option(
@@ -94,7 +114,32 @@ DryRun = Annotated[
 ]
 
 
-def network_changes(importance: str | None, classifier: str | None) -> list[str]:
-    """The settings that --importance and --classifier stand for."""
-    named = {"vinet.importance": importance, "vinet.classifier": classifier}
-    return [f"{key}={name}" for key, name in named.items() if name is not None]
+def all_changes(
+    changes: list[str] | None,
+    importance: str | None,
+    classifier: str | None,
+    cross_fit: int | None = None,
+    explain: str | None = None,
+) -> list[str]:
+    """Those of --set, and the settings that the other options stand for."""
+    named = {
+        "vinet.importance": importance,
+        "vinet.classifier": classifier,
+        "curves.cross_fit": cross_fit,
+        "explained.network": explain,
+    }
+    return [*(changes or []), *(f"{key}={v}" for key, v in named.items() if v is not None)]
+
+
+def words(text: str | None) -> list[str] | None:
+    """Of a list with commas."""
+    return None if text is None else [word.strip() for word in text.split(",")]
+
+
+def gpu_share(share: float) -> float:
+    """Raises UserError for what Ray does not hand out: it splits one GPU, not two."""
+    if not (0 < share <= 1 or (share > 1 and share == int(share))):
+        raise UserError(
+            f"--gpus-per-task {share:g}: give a share of one GPU, e.g. 0.25, or a whole number"
+        )
+    return share

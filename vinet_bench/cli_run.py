@@ -18,6 +18,7 @@ from vinet_bench.cli_options import (
     DeviceName,
     DryRun,
     Explain,
+    GpusPerTask,
     Importance,
     Maps,
     Methods,
@@ -31,14 +32,16 @@ from vinet_bench.cli_options import (
     Size,
     Threshold,
     Workers,
-    network_changes,
+    all_changes,
+    gpu_share,
+    words,
 )
 from vinet_bench.cli_report import print_tables
 from vinet_bench.consoles import FAILED_CELLS, INTERRUPTED, err_console, out_console
 
 PROTOCOL_HELP = (
     "all: keep-important and occlusion; everything: every protocol that the data has something for;"
-    " or one of `list protocols`. Some train many networks: see --dry-run."
+    " or names of `list protocols`, comma-separated. Some train many networks: see --dry-run."
 )
 
 
@@ -65,23 +68,22 @@ def run_command(
     workers: Workers = None,
     ray: RayAddress = None,
     deterministic: Deterministic = False,
+    gpus_per_task: GpusPerTask = 1.0,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
 
-    changed = [*(changes or []), *network_changes(importance, classifier)]
-    changed += [] if cross_fit is None else [f"curves.cross_fit={cross_fit}"]
-    changed += [] if explain is None else [f"explained.network={explain}"]
+    changed = all_changes(changes, importance, classifier, cross_fit, explain)
     plan = make_plan(
         data,
         preset,
-        _words(methods),
+        words(methods),
         seeds,
         threshold,
         size,
         patients.value,
         changed,
-        _words(rows),
+        words(rows),
         checkpoint,
         maps,
         deterministic,
@@ -89,22 +91,23 @@ def run_command(
     if dry_run:
         _foretell(protocol, plan, out, device.value)
     else:
-        _carry_out(protocol, plan, out, device.value, _cluster(workers, ray))
+        _carry_out(protocol, plan, out, device.value, _cluster(workers, ray, gpus_per_task))
 
 
-def _cluster(workers: int | None, address: str | None) -> Any:
+def _cluster(workers: int | None, address: str | None, gpus: float) -> Any:
     if workers is None and address is None:
         return None
     from vinet_bench.cluster import Cluster
 
-    return Cluster(workers or 0, address or "")
+    return Cluster(workers or 0, address or "", gpu_share(gpus))
 
 
-def _words(text: str | None) -> list[str] | None:
-    return None if text is None else [word.strip() for word in text.split(",")]
+def protocol_names(protocol: str) -> list[str]:
+    """Those that the words stand for (all, everything, or a protocol's own), each once."""
+    return list(dict.fromkeys(name for word in words(protocol) or () for name in _named(word)))
 
 
-def _names(protocol: str) -> list[str]:
+def _named(protocol: str) -> list[str]:
     from vinet_bench.protocols import protocols
 
     if protocol == "everything":
@@ -116,7 +119,7 @@ def _names(protocol: str) -> list[str]:
 def _foretell(protocol: str, plan: Any, out: Path | None, device: str) -> None:
     from vinet_bench.forecast import forecast, told
 
-    for line in told(forecast(_names(protocol), plan, out, device)):
+    for line in told(forecast(protocol_names(protocol), plan, out, device)):
         out_console.print(line, soft_wrap=True)
 
 
@@ -130,7 +133,7 @@ def _carry_out(protocol: str, plan: Any, out: Path | None, device: str, cluster:
     bars = Shown(err_console) if err_console.is_terminal else nullcontext()
     try:
         with bars as progress:
-            outcome = run(_names(protocol), plan, out, device, progress, cluster)
+            outcome = run(protocol_names(protocol), plan, out, device, progress, cluster)
     except KeyboardInterrupt:  # here, since typer would swallow it before main() sees it
         err_console.print("stopped; the same command goes on where it was")
         raise typer.Exit(INTERRUPTED) from None

@@ -7,8 +7,8 @@ once. Workers keep what they make in memory; the driver alone writes the store.
 import copy
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vinet_bench.attempts import attempt
+from vinet_bench.board import Board, tell
+from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError, UserError
-from vinet_bench.methods import in_order, method
-from vinet_bench.networks_needed import Maps, Need, Network
+from vinet_bench.networks_needed import Maps, Need, Task
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
-from vinet_bench.protocols import Counted, EvalProtocol, protocol
+from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell, Record
+from vinet_bench.task_graph import Wanted, task_graph, title
 from vinet_bench.training import Machine
 from vinet_bench.workshop import Workshop
 
 Arrays = Mapping[str, NDArray[Any]]
 Place = tuple[str, str]  # an artefact's kind and key
-RETRIES = 3  # of a task whose worker or node was lost
+RETRIES = 2  # of a task whose worker or node was lost
 MEMORY = 2 * 1024**3  # bytes that a task asks for
+LOOK = 0.5  # seconds between two looks at what has ended
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,13 @@ class Cluster:
 
 @dataclass
 class Made:
-    """What a task gives back: artefacts, networks that diverged with their reason, records; or why
-    it gave nothing."""
+    """What a task gives back: artefacts, networks that diverged with their reason, records, the
+    seconds that it took; or why it gave nothing."""
 
     artefacts: dict[Place, Arrays] = field(default_factory=dict)
     diverged: dict[str, str] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
+    seconds: dict[Task, float] = field(default_factory=dict)
     lost: str = ""
 
 
@@ -91,7 +95,8 @@ _SHOPS: dict[str, Workshop] = {}  # of this worker: parts and pictures are cut o
 
 
 def _shop(base: list[Any], handed_over: Sequence[Made]) -> tuple[Workshop, Shelf]:
-    """A workshop of this task's own. base: a reference, in a list so that Ray leaves it alone."""
+    """A workshop of this task's own. base: a reference to a Base, in a list so that Ray leaves it
+    alone, and the board's notes."""
     import ray
 
     reference = base[0]
@@ -103,6 +108,7 @@ def _shop(base: list[Any], handed_over: Sequence[Made]) -> tuple[Workshop, Shelf
         _SHOPS[name] = Workshop(told.plan, told.data, told.split, empty, told.machine, Silent())
     shop: Any = copy.copy(_SHOPS[name])
     shop.store = Shelf(handed_over, Path(tempfile.gettempdir()) / f"vinet-bench-{name[:16]}")
+    shop.clock = Clock()
     shop._networks = {}
     shop._diverged = {key: why for made in handed_over for key, why in made.diverged.items()}
     return shop, shop.store
@@ -111,12 +117,11 @@ def _shop(base: list[Any], handed_over: Sequence[Made]) -> tuple[Workshop, Shelf
 def prepare(need: Need, base: list[Any], *handed_over: Made) -> Made:
     """A task: a network, or maps."""
     shop, shelf = _shop(base, handed_over)
-    try:
-        with shop.machine.computing():
-            _prepare(need, shop)
-    except CellError:
-        pass  # the cells that need it fail with the reason, which a diverged network keeps
-    return Made(shelf.made, shop._diverged)
+    # The cells that need it fail with the reason: a diverged network keeps it, and another fault
+    # comes again.
+    with shop.machine.computing(), suppress(Exception):
+        _prepare(need, shop)
+    return Made(shelf.made, shop._diverged, seconds=shop.clock.taken())
 
 
 def _prepare(need: Need, shop: Workshop) -> None:
@@ -125,40 +130,22 @@ def _prepare(need: Need, shop: Workshop) -> None:
     elif need.kind == "resnet18":
         shop.original(need.seed)
     else:
-        shop.explained(need.kind, need.seed)
+        shop.learning(need.what).explained(need.kind, need.seed)
 
 
 def make_cell(name: str, cell: Cell, base: list[Any], *handed_over: Made) -> Made:
     """A task: a cell's records and what was stored on the way."""
     shop, shelf = _shop(base, handed_over)
+    tell(base[1], shop.cell_key(cell))
     with shop.machine.computing():
         records = attempt(protocol(name), cell, shop)
-    return Made(shelf.made, {}, records)
+    return Made(shelf.made, {}, records, shop.clock.taken())
 
 
-def needs(how: EvalProtocol, cell: Cell, plan: Plan) -> list[Need]:
-    """What a cell shares with others, in the order in which it can be made.
+class Tasks:
+    """The tasks of a run on the cluster."""
 
-    What it leaves out is made by the cell itself: that costs time, and changes no figure.
-    """
-    networks = list(how.networks(cell, plan)) if isinstance(how, Counted) else []
-    shared = [n for n in networks if n.what in ("explained", "untouched")]
-    found: list[Need] = [*sorted(shared, key=lambda n: (n.kind, n.seed))]
-    if not in_order([cell.method]) or cell.variant:
-        return found  # a reference, or a row of the protocol's own
-    retrains = any(n.kind == "resnet18" and n.what != "untouched" for n in networks)
-    parts = ("test", "train", "validation") if retrains else ("test",)
-    found += [Maps(cell.method, cell.seed, part) for part in parts]
-    vinet = Network("vinet", "explained", cell.seed)
-    if vinet in shared and cell.method != "vinet":
-        found.append(Maps("vinet", cell.seed, "test"))  # whose share is the equal budget
-    return found
-
-
-class Graph:
-    """The tasks of a run: each need is one, whoever has it."""
-
-    def __init__(self, shop: Workshop, cluster: Cluster) -> None:
+    def __init__(self, missing: Wanted, shop: Workshop, cluster: Cluster) -> None:
         import ray
 
         self._ray, self._shop = ray, shop
@@ -166,55 +153,64 @@ class Graph:
         asked: dict[str, Any] = {"num_cpus": machine.threads or 1, "max_retries": RETRIES}
         asked |= {"memory": MEMORY, "num_gpus": cluster.gpus * (machine.device.type == "cuda")}
         self._asked = asked
-        self._base = [ray.put(Base(shop.plan, shop.data, shop.split, machine))]
-        self._tasks: dict[Need, Any] = {}
+        self._prepare, self._make_cell = ray.remote(prepare), ray.remote(make_cell)
+        self._board = Board(shop.store)
+        base = Base(shop.plan, shop.data, shop.split, machine)
+        self._base = [ray.put(base), self._board.notes]
+        self._tasks = self._submitted(missing)
+        self._open = {t: shop.cell_key(t) for t in self._tasks.values() if isinstance(t, Cell)}
 
-    def cell(self, how: EvalProtocol, cell: Cell) -> Any:
-        """The task of a cell."""
-        wanted = [self._need(need) for need in needs(how, cell, self._shop.plan)]
-        return self._submit(make_cell, cell.title, how.info.name, cell, self._base, *wanted)
+    def ended(self) -> Iterator[tuple[Task, Made]]:
+        """Each task with what it gave, as they end."""
+        while self._tasks:
+            waiting = list(self._tasks)
+            done, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=LOOK)
+            self._board.read(self._open.values())
+            for reference in done:
+                task = self._tasks.pop(reference)  # let go, so that Ray can free what it gave
+                if isinstance(task, Cell):
+                    self._open.pop(task)
+                yield task, self._given(reference)
 
-    def shared(self) -> list[Any]:
-        """The tasks that cells depend on, so far."""
-        return list(self._tasks.values())
+    def _given(self, reference: Any) -> Made:
+        try:
+            made: Made = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            return Made(lost=f"its task failed: {_first_line(error.cause)}")
+        except self._ray.exceptions.RayError as error:
+            return Made(lost=f"its worker was lost {RETRIES + 1} times ({_first_line(error)})")
+        return made
 
-    def _need(self, need: Need) -> Any:
-        if need not in self._tasks:
-            self._tasks[need] = self._there(need) or self._new(need)
-        return self._tasks[need]
+    def _submitted(self, missing: Wanted) -> dict[Any, Task]:
+        """Every task by its reference, in the order in which Ray is told of them."""
+        names = {cell: how.info.name for how, cell in missing}
+        references: dict[Task, Any] = {}
 
-    def _there(self, need: Need) -> Any | None:
-        """What the store has already, put where workers find it."""
-        shop = self._shop
-        places = [shop.place_of(need)] if isinstance(need, Maps) else shop.places(need)
+        def is_kept(need: Need) -> bool:
+            if (made := self._kept(need)) is not None:
+                references[need] = self._ray.put(made)
+            return need in references
+
+        submitted: dict[Any, Task] = {}
+        for task, below in task_graph(missing, self._shop.plan, is_kept).items():
+            if task not in references:
+                function = self._make_cell if isinstance(task, Cell) else self._prepare
+                words = [names[task]] if isinstance(task, Cell) else []
+                handed_over = [references[need] for need in below]
+                named = function.options(name=title(task), **self._asked)
+                references[task] = named.remote(*words, task, self._base, *handed_over)
+                submitted[references[task]] = task
+        return submitted
+
+    def _kept(self, need: Need) -> Made | None:
+        """What the store has already."""
+        try:
+            places = self._shop.places_of(need)
+        except CellError:
+            return None  # the cells that need it fail with the reason
         found = {place: self._shop.store.load(*place) for place in places}
         whole = {place: arrays for place, arrays in found.items() if arrays is not None}
-        return self._ray.put(Made(dict(whole))) if len(whole) == len(places) else None
-
-    def _new(self, need: Need) -> Any:
-        below: list[Any] = []
-        if isinstance(need, Maps):
-            kind = method(need.method).info.explains
-            if kind in ("vinet", "classifier"):
-                below = [self._need(Network(kind, "explained", need.seed))]
-            title = f"{need.method} maps, {need.part}, seed {need.seed}"
-        else:
-            title = f"{need.kind}, seed {need.seed}"
-        return self._submit(prepare, title, need, self._base, *below)
-
-    def ended(self, tasks: Sequence[Any]) -> Iterator[tuple[Any, Made]]:
-        """Each task with what it gave, as they end."""
-        waiting = list(tasks)
-        while waiting:
-            (task,), waiting = self._ray.wait(waiting, num_returns=1)
-            try:
-                yield task, self._ray.get(task)
-            except self._ray.exceptions.RayError as error:
-                yield task, Made(lost=_lost(error))
-
-    def _submit(self, function: Callable[..., Made], title: str, *arguments: Any) -> Any:
-        remote = self._ray.remote(function)
-        return remote.options(name=title, **self._asked).remote(*arguments)
+        return Made(dict(whole)) if len(whole) == len(places) else None
 
 
 @contextmanager
@@ -229,10 +225,15 @@ def connected(cluster: Cluster, threads: int) -> Iterator[None]:
             _knock(cluster.address)
             ray.init(address=cluster.address, log_to_driver=False)
         else:
+            # 'local': else a cluster that somebody runs on this machine would be taken.
             cpus = cluster.workers * (threads or 1)
-            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+            quiet = {"include_dashboard": False, "log_to_driver": False}
+            ray.init(address="local", num_cpus=cpus, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"--ray {cluster.address}: no cluster there ({error})") from None
+        asked = f"--ray {cluster.address}: no cluster there"
+        if not cluster.address:
+            asked = f"--workers {cluster.workers}: Ray does not start here"
+        raise UserError(f"{asked} ({error})") from None
     try:
         yield
     finally:
@@ -240,19 +241,17 @@ def connected(cluster: Cluster, threads: int) -> Iterator[None]:
 
 
 def made_there(
-    missing: Sequence[tuple[EvalProtocol, Cell]], shop: Workshop, cluster: Cluster
+    missing: Wanted, shop: Workshop, cluster: Cluster
 ) -> Iterator[tuple[Cell, list[Record]]]:
     """Each cell with its records, as they end; what they share goes into the store here."""
     with connected(cluster, shop.machine.threads):
-        graph = Graph(shop, cluster)
-        cells = {graph.cell(how, cell): cell for how, cell in missing}
-        for task, made in graph.ended([*graph.shared(), *cells]):
+        for task, made in Tasks(missing, shop, cluster).ended():
+            shop.clock.add(made.seconds)
             for (kind, key), arrays in made.artefacts.items():
                 shop.store.save(kind, key, arrays)
-            if task in cells:
-                cell = cells[task]
-                lost = [Record(cell, "failed", None, error=made.lost)] if made.lost else []
-                yield cell, made.records or lost
+            if isinstance(task, Cell):
+                lost = [Record(task, "failed", None, error=made.lost)] if made.lost else []
+                yield task, made.records or lost
 
 
 def _knock(address: str) -> None:
@@ -265,6 +264,5 @@ def _knock(address: str) -> None:
     socket.create_connection((place.hostname, place.port), timeout=10).close()
 
 
-def _lost(error: Exception) -> str:
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"its worker was lost {RETRIES + 1} times ({type(error).__name__}: {first})"
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no more is known')}"

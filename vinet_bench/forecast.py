@@ -15,18 +15,18 @@ from vinet_bench.data.splits import split_slices
 from vinet_bench.networks_needed import Network
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
-from vinet_bench.protocols import Counted, EvalProtocol, protocol
-from vinet_bench.records import Cell
+from vinet_bench.protocols import Counted, protocol
 from vinet_bench.run import (
     check_networks,
     check_rows,
-    choose_machine,
     default_folder,
     id_of,
+    machine_of,
     suited,
     with_threads,
 )
 from vinet_bench.store import DATABASE, Store
+from vinet_bench.task_graph import Wanted
 from vinet_bench.training import Examples, fit
 from vinet_bench.workshop import Workshop
 
@@ -55,9 +55,22 @@ def forecast(
 ) -> Forecast:
     """Counts the trainings of the cells that are not finished, and times a few steps of each kind
     of network. Leaves no trace in the run's folder. Raises UserError as `run`."""
+    with unfinished(protocol_names, plan, folder, device) as (shop, left):
+        trainings = Counter(network.kind for network in _networks(left, shop.plan))
+        seconds = {kind: seconds_of(shop, kind) for kind in sorted(trainings)}
+    silent = {how.info.name: how.info.trainings for how, _ in left if not isinstance(how, Counted)}
+    return Forecast(len(left), trainings, seconds, silent)
+
+
+@contextmanager
+def unfinished(
+    protocol_names: Sequence[str], plan: Plan, folder: Path | None, device: str
+) -> Iterator[tuple[Workshop, Wanted]]:
+    """The cells that a run would make, and the workshop that would make them; it is not to be
+    asked to. Leaves no trace in the run's folder. Raises UserError as `run`."""
     chosen = [protocol(name) for name in protocol_names]
     check_rows(plan, chosen)
-    machine = choose_machine(device, plan.settings.precision, plan.settings.threads)
+    machine = machine_of(plan, device)
     data = load_data(plan)
     plan = suited(plan, data)
     check_networks(plan.settings.vinet, data)
@@ -72,13 +85,10 @@ def forecast(
             for cell in how.cells(plan)
             if not store.has(shop.cell_key(cell))
         ]
-        trainings = Counter(network.kind for network in _networks(left, plan))
-        seconds = {kind: _seconds(shop, kind) for kind in sorted(trainings)}
-    silent = {how.info.name: how.info.trainings for how, _ in left if not isinstance(how, Counted)}
-    return Forecast(len(left), trainings, seconds, silent)
+        yield shop, left
 
 
-def _networks(cells: Sequence[tuple[EvalProtocol, Cell]], plan: Plan) -> set[Network]:
+def _networks(cells: Wanted, plan: Plan) -> set[Network]:
     """What the cells need, each network once."""
     told = (how.networks(cell, plan) for how, cell in cells if isinstance(how, Counted))
     return {network for networks in told for network in networks}
@@ -93,7 +103,7 @@ def _store(folder: Path) -> Iterator[Store]:
         yield stack.enter_context(closing(Store(folder)))
 
 
-def _seconds(shop: Workshop, kind: str) -> float:
+def seconds_of(shop: Workshop, kind: str) -> float:
     """Of one training: a few steps are timed after as many that warm up."""
     recipe, train = shop.recipe(kind), shop.examples("train")
     sample = _first(train, STEPS * recipe.training.batch)

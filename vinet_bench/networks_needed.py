@@ -29,19 +29,33 @@ class Maps:
 
 
 Need = Network | Maps
+Task = Need | Cell  # what is made by itself, and timed
+
+SHUFFLED = "shuffled labels"
+UNTOUCHED = "untouched"
+
+
+def explained_on(training: str = "") -> str:
+    """What an explained network is trained on, in a Network's words; '' for the split's part."""
+    return f"explained, {training}" if training else "explained"
+
+
+def fold_names(folds: int) -> list[str]:
+    """What the networks of a cross-fitting are trained on."""
+    return [f"without fold {number} of {folds}" for number in range(folds)]
 
 
 def behind_maps(cell: Cell) -> set[Network]:
     """The network that the cell's method explains, if it explains any."""
     kind = method(cell.method).info.explains
-    return set() if kind == "nothing" else {Network(kind, "explained", cell.seed)}
+    return set() if kind == "nothing" else {Network(kind, explained_on(), cell.seed)}
 
 
 def behind_budget(cell: Cell, plan: Plan) -> set[Network]:
     """The VINet whose share of pixels is the equal budget, unless the plan gives a share."""
     natural = cell.budget == "threshold"
     given = plan.settings.control_budget != "vinet"
-    return set() if natural or given else {Network("vinet", "explained", cell.seed)}
+    return set() if natural or given else {Network("vinet", explained_on(), cell.seed)}
 
 
 def retrained(cell: Cell, on: str = "") -> Network:
@@ -52,4 +66,4 @@ def retrained(cell: Cell, on: str = "") -> Network:
 
 def original(cell: Cell) -> set[Network]:
     """The ResNet-18 that was trained on untouched pictures."""
-    return {Network("resnet18", "untouched", cell.seed)}
+    return {Network("resnet18", UNTOUCHED, cell.seed)}

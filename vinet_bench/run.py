@@ -266,7 +266,7 @@ def _carry_out(
         for _ in range(len(cells) - len(missing)):
             advance()
         for cell, records in made:
-            shop.store.add(plan_id, keys[cell], cell, records)
+            shop.store.add(plan_id, keys[cell], cell, records, shop.clock.taken())
             failed += [f"{cell.title}: {r.error}" for r in records if r.error]
             advance()
     return Outcome(shop.store.folder, len(missing), len(cells) - len(missing), tuple(failed))

@@ -11,7 +11,7 @@ from vinet_bench.stored_run import CellState
 
 # What makes two cells alike in time, the closest first. The first cell of a method and seed is
 # longer than its neighbours, since it trains what they share; so is the same cell of another seed.
-_ALIKE: tuple[Callable[[Cell], Hashable], ...] = (
+ALIKE: tuple[Callable[[Cell], Hashable], ...] = (
     lambda cell: replace(cell, seed=0),
     lambda cell: (cell.protocol, cell.row),
     lambda cell: cell.protocol,
@@ -52,12 +52,12 @@ def _times(states: Sequence[CellState]) -> dict[Hashable, float]:
     groups: dict[Hashable, list[float]] = {}
     for state in states:
         if state.state == "done":
-            for level, alike in enumerate(_ALIKE):
+            for level, alike in enumerate(ALIKE):
                 groups.setdefault((level, alike(state.cell)), []).append(state.seconds)
     return {key: median(seconds) for key, seconds in groups.items()}
 
 
 def _left(state: CellState, times: Mapping[Hashable, float]) -> float:
-    keys = ((level, alike(state.cell)) for level, alike in enumerate(_ALIKE))
+    keys = ((level, alike(state.cell)) for level, alike in enumerate(ALIKE))
     whole = next((times[key] for key in keys if key in times), math.nan)
     return max(whole - state.seconds, 0.0) if state.state == "running" else whole

@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from vinet_bench.artefacts import artefact_path, load_arrays, save_arrays
-from vinet_bench.errors import UserError
+from vinet_bench.errors import StoreError, UserError
+from vinet_bench.networks_needed import Task
 from vinet_bench.records import Cell, Record
 from vinet_bench.stored_plan import check_plan
 from vinet_bench.writing import sweep, writing
@@ -39,6 +41,7 @@ CREATE TABLE IF NOT EXISTS wanted (plan TEXT NOT NULL REFERENCES plans(id), cell
     key TEXT NOT NULL, PRIMARY KEY (plan, cell));
 CREATE TABLE IF NOT EXISTS running (key TEXT PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL,
     since REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS task_seconds (task TEXT PRIMARY KEY, seconds REAL NOT NULL);
 """
 
 
@@ -109,6 +112,18 @@ class Store:
             with suppress(sqlite3.Error), self._db:  # a full disk has been told of already
                 self._db.execute("DELETE FROM running WHERE key = ?", (key,))
 
+    def note_running(self, begun: Mapping[str, tuple[int, str, float]]) -> None:
+        """Notes by key which cells other processes make: their pid, host and start."""
+        rows = [(key, *row) for key, row in begun.items()]
+        if rows:
+            with self._writing(), self._db:
+                self._db.executemany("INSERT OR REPLACE INTO running VALUES (?, ?, ?, ?)", rows)
+
+    def _forget_running(self) -> None:
+        """For the one process that may write, before it begins and after it has ended."""
+        with self._writing(), self._db:
+            self._db.execute("DELETE FROM running")
+
     def has(self, key: str) -> bool:
         """True if the cell is finished; a failed one is not, nor one whose scores were damaged."""
         rows = self._db.execute("SELECT error FROM records WHERE key = ?", (key,)).fetchall()
@@ -117,14 +132,25 @@ class Store:
         there = artefact_path(self.folder, "scores", key).is_file()
         return not there or self.load("scores", key) is not None
 
-    def add(self, plan_id: str, key: str, cell: Cell, records: Iterable[Record]) -> None:
-        """Writes a finished cell, whole, and takes it into the plan."""
+    def add(
+        self,
+        plan_id: str,
+        key: str,
+        cell: Cell,
+        records: Iterable[Record],
+        seconds: Mapping[Task, float] = MappingProxyType({}),
+    ) -> None:
+        """Writes a finished cell, whole, and takes it into the plan. seconds: what it and the tasks
+        that were made for it took by themselves; the newest time of each is kept."""
+        times = [(_text(task), took) for task, took in seconds.items()]
         rows = [(key, r.metric, r.value, r.n, r.seconds, r.version, r.error) for r in records]
         with self._writing(), self._db:
             self._db.execute("INSERT OR IGNORE INTO cells VALUES (?, ?)", (key, _text(cell)))
             self._db.execute("DELETE FROM records WHERE key = ?", (key,))
             self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             self._take(plan_id, key)
+            self._db.executemany("INSERT OR REPLACE INTO task_seconds VALUES (?, ?)", times)
+            self._db.execute("DELETE FROM running WHERE key = ?", (key,))
 
     def adopt(self, plan_id: str, key: str) -> None:
         """Takes a cell that another plan finished into this one."""
@@ -176,8 +202,11 @@ class Store:
                     " give another --out"
                 ) from None
         try:
+            self._forget_running()
             yield
         finally:
+            with suppress(StoreError):  # a full disk has been told of already
+                self._forget_running()
             lock.release()
 
     def _who(self) -> str:
@@ -199,8 +228,8 @@ def check_version(folder: Path, db: sqlite3.Connection) -> int:
     return found
 
 
-def _text(cell: Cell) -> str:
-    return json.dumps(asdict(cell), sort_keys=True)
+def _text(task: Task) -> str:
+    return json.dumps(asdict(task), sort_keys=True)
 
 
 def _process() -> tuple[int, str]:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from vinet_bench.data.tables import printable
+from vinet_bench.networks_needed import Maps, Network, Task
 from vinet_bench.records import Cell, Record
 
 KEY = r"^[0-9A-Za-z_-]{1,100}$"
@@ -150,6 +151,18 @@ class _Record(BaseModel):
     error: StrictStr
 
 
+class _Network(_Exact):
+    kind: Word
+    what: Word
+    seed: StrictInt
+
+
+class _Maps(_Exact):
+    method: Word
+    seed: StrictInt
+    part: Word
+
+
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
 _STATE: TypeAdapter[StateRow] = TypeAdapter(StateRow)
 
@@ -169,6 +182,19 @@ def check_cell(found: dict[str, Any]) -> Cell:
     """The cell of these columns. Raises ValueError for other types, or an unprintable word."""
     _Cell.model_validate(found)
     return Cell(**found)
+
+
+def check_task(found: Any, seconds: Any) -> tuple[Task, float]:
+    """The task of these columns, and its time. Raises ValueError for what no run has."""
+    if isinstance(seconds, bool) or not isinstance(seconds, float) or not seconds >= 0:
+        raise ValueError(f"a task of {seconds} seconds")
+    if "protocol" in found:
+        return check_cell(found), seconds
+    if "kind" in found:
+        _Network.model_validate(found)
+        return Network(**found), seconds
+    _Maps.model_validate(found)
+    return Maps(**found), seconds
 
 
 def check_record(record: Record) -> Record:

@@ -15,10 +15,18 @@ from numpy.typing import NDArray
 from vinet_bench.artefacts import artefact_path, load_arrays
 from vinet_bench.data.tables import shown
 from vinet_bench.errors import UserError
+from vinet_bench.networks_needed import Task
 from vinet_bench.records import Cell, Record
 from vinet_bench.store import DATABASE, check_version
 from vinet_bench.stored_arrays import check_facts, check_gallery, check_scores
-from vinet_bench.stored_plan import check_cell, check_key, check_plan, check_record, check_state
+from vinet_bench.stored_plan import (
+    check_cell,
+    check_key,
+    check_plan,
+    check_record,
+    check_state,
+    check_task,
+)
 from vinet_bench.writing import alive
 
 
@@ -164,6 +172,19 @@ def read_states(folder: Path) -> tuple[list[CellState], bool]:
         ]
         wanted = db.execute("SELECT 1 FROM wanted WHERE plan = ? LIMIT 1", (plan_id,)).fetchone()
         return found, wanted is not None
+
+
+def read_seconds(folder: Path) -> dict[Task, float]:
+    """What each task of a folder's runs took by itself; never writes.
+
+    Empty for a run of a version that did not note it. Raises UserError if the folder holds no run.
+    """
+    with _reading(folder) as db:
+        sql = "SELECT name FROM sqlite_master WHERE name = 'task_seconds'"
+        if db.execute(sql).fetchone() is None:
+            return {}
+        rows = db.execute("SELECT task, seconds FROM task_seconds")
+        return dict(check_task(json.loads(text), seconds) for text, seconds in rows)
 
 
 def _by_cell(records: Iterable[Record]) -> list[Record]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vinet_bench import __version__
 from vinet_bench.checkpoints import Checkpoint
+from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError
@@ -20,7 +21,7 @@ from vinet_bench.metrics import hits
 from vinet_bench.models import build_vinet, vinet_task
 from vinet_bench.networks import build_classifier, build_explained
 from vinet_bench.networks.explained import load_weights
-from vinet_bench.networks_needed import Network
+from vinet_bench.networks_needed import UNTOUCHED, Network, explained_on
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
@@ -67,6 +68,7 @@ class TrainedNetworks:
         self.store = store
         self.machine = machine
         self.progress = progress
+        self.clock = Clock()
         self._parts = {name: data.subset(split.part(name)) for name in PARTS}
         self._examples = {
             name: Examples(torch.from_numpy(part.images)[:, None], torch.from_numpy(part.labels))
@@ -133,7 +135,8 @@ class TrainedNetworks:
                     f"the network of --checkpoint is not trained here ({self._training})"
                 )
             return self._loaded(seed)
-        return self._trained(self.recipe(kind), seed)
+        need = Network(kind, explained_on(self._training), seed)
+        return self._trained(self.recipe(kind), seed, need)
 
     def recipe(self, kind: str) -> Recipe:
         """How the run's networks are made: 'vinet', 'classifier' (explained) or 'resnet18'."""
@@ -168,7 +171,7 @@ class TrainedNetworks:
 
     def original(self, seed: int) -> nn.Module:
         """The ResNet-18 trained on the untouched pictures."""
-        return self._trained(self.recipe("resnet18"), seed)
+        return self._trained(self.recipe("resnet18"), seed, Network("resnet18", UNTOUCHED, seed))
 
     def original_result(self, seed: int) -> Retrained:
         """What the original network reaches, and how its training ended."""
@@ -194,14 +197,16 @@ class TrainedNetworks:
         parts = {"network": title, "seed": seed}
         return key_of(self._context() | parts | training.model_dump())
 
-    def _trained(self, recipe: Recipe, seed: int) -> nn.Module:
+    def _trained(self, recipe: Recipe, seed: int, need: Network | None = None) -> nn.Module:
+        """need: the task that it is, where other cells need it too."""
         key = self._network_key(recipe.title, seed, recipe.training)
         if key in self._networks:
             return self._networks[key]
         model = recipe.build(seed)
         stored = self.store.load("networks", key)
         if stored is None:
-            self._fit_once(key, recipe, model, seed)
+            with self.clock.of(need):
+                self._fit_once(key, recipe, model, seed)
             state = {k: v.cpu().numpy() for k, v in model.state_dict().items()}
             self.store.save("networks", key, state)
             self._checkpoint(key).remove()

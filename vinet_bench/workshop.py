@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError
 from vinet_bench.masks import fraction, reserved, scale, tied, top_k
 from vinet_bench.methods import MethodInfo, SaliencyMethod, method
 from vinet_bench.metrics import mean_rank_correlation
 from vinet_bench.models import check_alive
-from vinet_bench.networks_needed import Maps
+from vinet_bench.networks_needed import SHUFFLED, Maps, Need, explained_on, fold_names
 from vinet_bench.records import key_of
 from vinet_bench.seeds import few_by_content, generator, picture_generators
 from vinet_bench.settings import VINetTraining
@@ -41,13 +42,25 @@ class Workshop(TrainedNetworks):
         settings = self.settings.model_copy(update={"vinet": wanted})
         other.plan = self.plan.model_copy(update={"settings": settings})
         other._networks = dict(self._networks)
+        other.clock = Clock()  # what it makes is no task of the run's: it counts for the cell
         return other
+
+    def learning(self, what: str) -> "Workshop":
+        """The workshop whose explained networks are trained on what a Network says."""
+        if what == explained_on(SHUFFLED):
+            return self.with_shuffled_labels()
+        folds = self.settings.curves.cross_fit
+        for number, name in enumerate(fold_names(folds)):
+            if what == explained_on(name):
+                held = _folds_of(self.part("train"), folds)[number]
+                return self.cross_fitted(folds)._without_fold(number, held)
+        return self
 
     def with_shuffled_labels(self) -> "Workshop":
         """The same workshop, whose networks learn labels shuffled within each part but the test
         part (Adebayo et al. 2018, Sec. 4.2)."""
         other = copy.copy(self)
-        other._training = "shuffled labels"
+        other._training = SHUFFLED
         other._examples = {
             name: examples if name == "test" else _shuffled(examples, name)
             for name, examples in self._examples.items()
@@ -65,7 +78,7 @@ class Workshop(TrainedNetworks):
     def _without_fold(self, number: int, held: NDArray[np.bool_]) -> "Workshop":
         """A workshop without these training pictures (N,), which are its part 'held'."""
         other = copy.copy(self)
-        other._training, other._folds = f"without fold {number} of {self._folds}", 0
+        other._training, other._folds = fold_names(self._folds)[number], 0
         train, examples = self.part("train"), self.examples("train")
         places = {"train": np.flatnonzero(~held), "held": np.flatnonzero(held)}
         other._parts = self._parts | {name: train.subset(i) for name, i in places.items()}
@@ -97,8 +110,10 @@ class Workshop(TrainedNetworks):
         key = self._maps_key(name, seed, part)
         stored = self.store.load("maps", key)
         if stored is None:
-            given = name in self.plan.given
-            maps = self._given(name, part) if given else self._explain(name, seed, part)
+            # Those of other networks than the run's are no task of their own.
+            with self.clock.of(None if self._training else Maps(name, seed, part)):
+                given = name in self.plan.given
+                maps = self._given(name, part) if given else self._explain(name, seed, part)
             stored = {"maps": maps.numpy()}
             self.store.save("maps", key, stored)
         return torch.from_numpy(stored["maps"])
@@ -116,9 +131,12 @@ class Workshop(TrainedNetworks):
         stored = self.store.load("maps", self._maps_key(name, seed, part))
         return None if stored is None else torch.from_numpy(stored["maps"])
 
-    def place_of(self, maps: Maps) -> tuple[str, str]:
-        """Kind and key of the artefact that maps are."""
-        return "maps", self._maps_key(maps.method, maps.seed, maps.part)
+    def places_of(self, need: Need) -> list[tuple[str, str]]:
+        """Kind and key of the artefacts that maps or a network are. Raises CellError for a fold of
+        too few patients."""
+        if isinstance(need, Maps):
+            return [("maps", self._maps_key(need.method, need.seed, need.part))]
+        return self.learning(need.what).places(need)
 
     def _maps_key(self, name: str, seed: int, part: str) -> str:
         info = method(name).info
