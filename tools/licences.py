@@ -55,7 +55,7 @@ def licence(package: str) -> str:
 
 
 def _field(told: PackageMetadata, name: str) -> str:
-    return told[name] if name in told else ""
+    return told.get_all(name, [""])[0]
 
 
 def _text(installed: Distribution) -> str:
