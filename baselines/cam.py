@@ -1,31 +1,23 @@
-"""Class activation maps: CAM itself, and pytorch-grad-cam's weights at the last feature maps."""
+"""Class activation maps: CAM itself, and pytorch-grad-cam's weights at the last feature maps.
 
-from typing import Self
+The library is imported where it is used: that takes a second, and `list methods` needs none of it.
+"""
 
-import numpy as np
+from typing import TYPE_CHECKING, Self
+
 import torch
-from numpy.typing import NDArray
-from pytorch_grad_cam import AblationCAM as LibraryAblationCAM
-from pytorch_grad_cam import EigenCAM as LibraryEigenCAM
-from pytorch_grad_cam import FullGrad as LibraryFullGrad
-from pytorch_grad_cam import GradCAM as LibraryGradCAM
-from pytorch_grad_cam import GradCAMPlusPlus as LibraryGradCAMPlusPlus
-from pytorch_grad_cam import HiResCAM as LibraryHiResCAM
-from pytorch_grad_cam import LayerCAM as LibraryLayerCAM
-from pytorch_grad_cam import ScoreCAM as LibraryScoreCAM
-from pytorch_grad_cam import XGradCAM as LibraryXGradCAM
-from pytorch_grad_cam.base_cam import BaseCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_with_sign_correction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.base import AT_ONCE, NetworkMethod
+from baselines.base import NetworkMethod
 from baselines.heads import LastMaps, last_maps
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import UserError
 from vinet_bench.hooks import output_hooks
 from vinet_bench.methods import MethodInfo
+
+if TYPE_CHECKING:
+    from pytorch_grad_cam.base_cam import BaseCAM
 
 AT = "last convolution, negative parts cut"
 
@@ -73,7 +65,7 @@ class CAM(_AtLastMaps):
 class _LibraryCAM(_AtLastMaps):
     """A method of pytorch-grad-cam, which scales every map to [0, 1]."""
 
-    def library(self) -> BaseCAM:
+    def library(self) -> "BaseCAM":
         raise TypeError(f"{type(self).__name__} names no method of pytorch-grad-cam")
 
     def layers(self) -> list[nn.Module]:
@@ -81,6 +73,8 @@ class _LibraryCAM(_AtLastMaps):
         return [self.last.module]
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
         wanted = [ClassifierOutputTarget(int(t)) for t in targets]
         pictures = images.clone().requires_grad_()  # the network's own weights are frozen
         with self.library() as cam:
@@ -100,8 +94,10 @@ class GradCAM(_LibraryCAM):
         backwards=1,
     )
 
-    def library(self) -> BaseCAM:
-        return LibraryGradCAM(self.model, self.layers(), self.last.point.to_maps)
+    def library(self) -> "BaseCAM":
+        from pytorch_grad_cam import GradCAM as Library
+
+        return Library(self.model, self.layers(), self.last.point.to_maps)
 
 
 class GradCAMPlusPlus(_LibraryCAM):
@@ -116,8 +112,10 @@ class GradCAMPlusPlus(_LibraryCAM):
         backwards=1,
     )
 
-    def library(self) -> BaseCAM:
-        return LibraryGradCAMPlusPlus(self.model, self.layers(), self.last.point.to_maps)
+    def library(self) -> "BaseCAM":
+        from pytorch_grad_cam import GradCAMPlusPlus as Library
+
+        return Library(self.model, self.layers(), self.last.point.to_maps)
 
 
 class HiResCAM(_LibraryCAM):
@@ -135,8 +133,10 @@ class HiResCAM(_LibraryCAM):
         backwards=1,
     )
 
-    def library(self) -> BaseCAM:
-        return LibraryHiResCAM(self.model, self.layers(), self.last.point.to_maps)
+    def library(self) -> "BaseCAM":
+        from pytorch_grad_cam import HiResCAM as Library
+
+        return Library(self.model, self.layers(), self.last.point.to_maps)
 
 
 class XGradCAM(_LibraryCAM):
@@ -151,8 +151,10 @@ class XGradCAM(_LibraryCAM):
         backwards=1,
     )
 
-    def library(self) -> BaseCAM:
-        return LibraryXGradCAM(self.model, self.layers(), self.last.point.to_maps)
+    def library(self) -> "BaseCAM":
+        from pytorch_grad_cam import XGradCAM as Library
+
+        return Library(self.model, self.layers(), self.last.point.to_maps)
 
 
 class LayerCAM(_LibraryCAM):
@@ -167,24 +169,10 @@ class LayerCAM(_LibraryCAM):
         backwards=1,
     )
 
-    def library(self) -> BaseCAM:
-        return LibraryLayerCAM(self.model, self.layers(), self.last.point.to_maps)
+    def library(self) -> "BaseCAM":
+        from pytorch_grad_cam import LayerCAM as Library
 
-
-class _SignedEigenCAM(LibraryEigenCAM):  # type: ignore[misc]
-    """A singular vector has no sign of its own: rounding would turn a map over."""
-
-    def get_cam_image(
-        self,
-        input_tensor: Tensor,
-        target_layer: nn.Module,
-        targets: list[nn.Module],
-        activations: NDArray[np.float32],
-        grads: None,
-        eigen_smooth: bool,
-    ) -> NDArray[np.float32]:
-        maps: NDArray[np.float32] = get_2d_projection_with_sign_correction(activations)
-        return maps
+        return Library(self.model, self.layers(), self.last.point.to_maps)
 
 
 class EigenCAM(_LibraryCAM):
@@ -200,44 +188,10 @@ class EigenCAM(_LibraryCAM):
         class_specific=False,
     )
 
-    def library(self) -> BaseCAM:
-        return _SignedEigenCAM(self.model, self.layers(), self.last.point.to_maps)
+    def library(self) -> "BaseCAM":
+        from baselines.cam_library import SignedEigenCAM
 
-
-class _BatchedScoreCAM(LibraryScoreCAM):  # type: ignore[misc]
-    """The library takes one picture after another, 16 masks at a time, and draws a bar for each."""
-
-    @torch.no_grad()
-    def get_cam_weights(
-        self,
-        input_tensor: Tensor,
-        target_layer: nn.Module,
-        targets: list[ClassifierOutputTarget],
-        activations: NDArray[np.float32],
-        grads: None,
-    ) -> NDArray[np.float32]:
-        maps = torch.from_numpy(activations).to(input_tensor)
-        classes = torch.tensor([t.category for t in targets], device=maps.device)
-        count, channels = maps.shape[:2]
-        which = torch.arange(count, device=maps.device).repeat_interleave(channels)
-        scores = [
-            self.model(input_tensor[rows] * _as_masks(some, input_tensor.shape[-2:])).gather(
-                1, classes[rows, None]
-            )
-            for some, rows in zip(
-                *(torch.split(x, AT_ONCE) for x in (maps.flatten(0, 1)[:, None], which)),
-                strict=True,
-            )
-        ]
-        return torch.cat(scores).view(count, channels).softmax(dim=1).cpu().numpy()
-
-
-def _as_masks(maps: Tensor, size: torch.Size) -> Tensor:
-    """Feature maps scaled up, and each to [0, 1]. (B, 1, h, w) -> (B, 1, *size)."""
-    masks = F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
-    low, high = (end(dim=(2, 3), keepdim=True) for end in (masks.amin, masks.amax))
-    scaled: Tensor = (masks - low) / (high - low + 1e-8)
-    return scaled
+        return SignedEigenCAM(self.model, self.layers(), self.last.point.to_maps)
 
 
 class ScoreCAM(_LibraryCAM):
@@ -253,37 +207,10 @@ class ScoreCAM(_LibraryCAM):
         costly=True,
     )
 
-    def library(self) -> BaseCAM:
-        return _BatchedScoreCAM(self.model, self.layers(), self.last.point.to_maps)
+    def library(self) -> "BaseCAM":
+        from baselines.cam_library import BatchedScoreCAM
 
-
-class _HeadAblationCAM(LibraryAblationCAM):  # type: ignore[misc]
-    """The library runs the whole network for every channel; what lies below the ablated layer
-    stays the same, so the head alone is run again."""
-
-    def __init__(self, model: nn.Module, last: LastMaps) -> None:
-        super().__init__(model, [last.module], last.point.to_maps)
-        self.linear = last.pooled_linear
-
-    @torch.no_grad()
-    def get_cam_weights(
-        self,
-        input_tensor: Tensor,
-        target_layer: nn.Module,
-        targets: list[ClassifierOutputTarget],
-        activations: NDArray[np.float32],
-        grads: None,
-    ) -> NDArray[np.float32]:
-        maps = torch.from_numpy(activations).to(input_tensor)
-        classes = torch.tensor([t.category for t in targets], device=maps.device)[:, None]
-        whole = self.outputs.gather(1, classes)
-        without = []
-        for channel in range(maps.shape[1]):
-            left = maps.clone()
-            left[:, channel] = 0
-            without.append(self.linear(left.mean(dim=(2, 3))).gather(1, classes))
-        weights: NDArray[np.float32] = ((whole - torch.cat(without, dim=1)) / whole).cpu().numpy()
-        return weights
+        return BatchedScoreCAM(self.model, self.layers(), self.last.point.to_maps)
 
 
 class AblationCAM(_LibraryCAM):
@@ -297,8 +224,10 @@ class AblationCAM(_LibraryCAM):
         sign="unsigned",
     )
 
-    def library(self) -> BaseCAM:
-        return _HeadAblationCAM(self.model, self.last)
+    def library(self) -> "BaseCAM":
+        from baselines.cam_library import HeadAblationCAM
+
+        return HeadAblationCAM(self.model, self.last)
 
 
 class FullGrad(_LibraryCAM):
@@ -323,8 +252,10 @@ class FullGrad(_LibraryCAM):
             )
         return self
 
-    def library(self) -> BaseCAM:
-        return LibraryFullGrad(self.model, [])
+    def library(self) -> "BaseCAM":
+        from pytorch_grad_cam import FullGrad as Library
+
+        return Library(self.model, [])
 
 
 def _unheard_bias(module: nn.Module) -> bool:
