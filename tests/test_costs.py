@@ -1,4 +1,4 @@
-"""Every method says what it costs: counted at the explained network's first layer."""
+"""Every method says what it costs: counted where the explained network's first layer ends."""
 
 from pathlib import Path
 
@@ -22,18 +22,23 @@ COUNTED = [n for n in METHODS if method(n).info.explains == "classifier" and n n
 
 
 class Passes:
-    """Pictures that went through a layer, there and back."""
+    """Pictures that went into a layer, and back out of it."""
 
     def __init__(self) -> None:
         self.forward = self.backward = 0
 
-    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.forward += len(output)
-        if output.requires_grad:
-            output.register_hook(self._back)  # type: ignore[no-untyped-call]
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.forward += len(inputs[0])
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(self._back)  # type: ignore[no-untyped-call]
 
     def _back(self, gradient: Tensor) -> None:
         self.backward += len(gradient)
+
+
+def second_layer(model: nn.Module) -> nn.Module:
+    """What enters it: LRP cuts a layer out of the graph and links its output again."""
+    return [layer for layer in model.modules() if not list(layer.children())][1]
 
 
 def counted(name: str) -> tuple[float, float]:
@@ -41,8 +46,7 @@ def counted(name: str) -> tuple[float, float]:
     case = example_case(METHODS[name])
     passes, count = Passes(), len(case.images)
     chosen = case.method
-    first = next(layer for layer in case.model.modules() if isinstance(layer, nn.Conv2d))
-    handle = first.register_forward_hook(passes)
+    handle = second_layer(case.model).register_forward_pre_hook(passes)
     try:
         chosen.explain(case.images, case.targets)
     finally:
@@ -63,7 +67,7 @@ def test_the_perturbations_copy_is_run_as_often_as_declared() -> None:
     case = example_case(METHODS["meaningful-perturbation"])
     passes = Passes()
     copied = case.method.model  # type: ignore[attr-defined]
-    handle = next(copied.modules()).features[0].register_forward_hook(passes)
+    handle = second_layer(next(copied.modules())).register_forward_pre_hook(passes)
     case.explain(case.images, case.targets)
     handle.remove()
     assert (passes.forward, passes.backward) == (150, 150)
@@ -75,7 +79,7 @@ def test_the_masker_leaves_the_explained_network_alone() -> None:
     case = example_case(METHODS["real-time-masker"])
     method = RealTimeMasker(steps=1).fit(case.model, case.data)
     passes = Passes()
-    handle = case.model.register_forward_hook(passes)
+    handle = case.model.register_forward_pre_hook(passes)
     method.explain(case.images, torch.zeros(3))
     handle.remove()
     assert passes.forward == 0
