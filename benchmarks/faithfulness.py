@@ -1,9 +1,10 @@
 """What deletion, ROAD, max-sensitivity and sensitivity-n cost beside the forward passes that they
 cannot do without, and beside Quantus with the same maps, network and settings.
 
-A ResNet-18 at 64 x 64, untrained but for its BatchNorm's statistics; maps are smooth noise, so that
-no ties are left to chance and imputation has patches to fill. The protocols run as `run` runs them,
-in a stand-in for the workshop that holds this network and these maps.
+A ResNet-18 at 64 x 64, untrained but for its BatchNorm's statistics; maps are smooth noise in
+which no value comes twice, so that no ties are left to chance and imputation has patches to fill.
+The protocols run as `run` runs them, in a stand-in for the workshop that holds this network and
+these maps.
 """
 
 from collections.abc import Callable
@@ -146,9 +147,15 @@ def shop(pictures: int) -> Shop:
         model(images[:64])  # BatchNorm sees what the pictures are like
     model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
-    return Shop(
-        model, data, images, blurred(noise, SMOOTH)[:, 0], Machine(torch.device("cpu"), False)
-    )
+    maps = _distinct(blurred(noise, SMOOTH)[:, 0])
+    return Shop(model, data, images, maps, Machine(torch.device("cpu"), False))
+
+
+def _distinct(maps: Tensor) -> Tensor:
+    """The same order with no value twice: among a million smooth ones some are equal, and a tie
+    has no order that two libraries share. (N, H, W) -> the same, in [0, 1)."""
+    places = maps.flatten(1).argsort(dim=1, stable=True).argsort(dim=1)
+    return (places.float() / places.shape[1]).view_as(maps)
 
 
 def faithfulness(rounds: int, pictures: int = PICTURES) -> list[Ratio]:
