@@ -3,7 +3,6 @@
 A reader's seeds are the files of one valid folder; an input replaces the content of one of them.
 """
 
-import json
 import shutil
 import sqlite3
 import warnings
@@ -177,10 +176,3 @@ class Bench:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-
-
-def with_plan(change: Callable[[dict[str, object]], None]) -> bytes:
-    """The seed's plan with a change, as bytes of plan.json."""
-    plan = json.loads(READERS["plan"].seeds[PLAN])
-    change(plan)
-    return json.dumps(plan).encode()

@@ -1,6 +1,6 @@
 """`vinet-bench plan`: a run's tasks, its longest chain, and the hours on so many workers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ from vinet_bench.cli_options import (
     Classifier,
     CrossFit,
     Data,
+    Deterministic,
     Device,
     DeviceName,
     Explain,
@@ -82,6 +83,7 @@ def plan_command(
     explain: Explain = None,
     checkpoint: Checkpoint = None,
     maps: Maps = None,
+    deterministic: Deterministic = False,
     workers: PlanWorkers = None,
     gpus: Gpus = None,
     gpus_per_task: GpusPerTask = 1.0,
@@ -107,14 +109,25 @@ def plan_command(
         words(rows),
         checkpoint,
         maps,
+        deterministic,
     )
     found = planned(protocol_names(protocol), plan, out, device.value, source)
+    _print_plan(found, faster, places, price)
+    _print_notes([*found.notes, *_assumed(faster, gpus is not None and gpus_per_task < 1)])
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        out_console.print(note, soft_wrap=True)
+
+
+def _print_plan(
+    found: "Planned", faster: float, places: dict[str, tuple[int, int]], price: float | None
+) -> None:
     seconds = {task: took / faster for task, took in found.seconds.items()}
     _print_parts(found, seconds)
     _print_chain(found, seconds)
     _print_schedules(found, seconds, places, price)
-    for note in [*found.notes, *_assumed(faster, gpus is not None and gpus_per_task < 1)]:
-        out_console.print(note, soft_wrap=True)
 
 
 def _places(workers: str | None, gpus: str | None, share: float) -> dict[str, tuple[int, int]]:
