@@ -1,16 +1,13 @@
-"""Methods of captum that need gradients alone."""
+"""Methods of captum that need gradients alone.
+
+The library is imported where it is used: that takes a second, and `list methods` needs none of it.
+"""
 
 import warnings
 from collections.abc import Iterator
 from typing import Protocol, Self
 
 import torch
-from captum.attr import Deconvolution as LibraryDeconvolution
-from captum.attr import DeepLift as LibraryDeepLift
-from captum.attr import GuidedBackprop as LibraryGuidedBackprop
-from captum.attr import InputXGradient as LibraryInputXGradient
-from captum.attr import IntegratedGradients as LibraryIntegratedGradients
-from captum.attr import Saliency as LibrarySaliency
 from torch import Tensor, nn
 
 from baselines.base import NetworkMethod, draw
@@ -51,7 +48,9 @@ class Saliency(NetworkMethod):
     )
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        return _attributed(LibrarySaliency(self.model), images, targets)
+        from captum import attr
+
+        return _attributed(attr.Saliency(self.model), images, targets)
 
 
 class InputXGradient(NetworkMethod):
@@ -65,7 +64,9 @@ class InputXGradient(NetworkMethod):
     )
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        return _attributed(LibraryInputXGradient(self.model), images, targets)
+        from captum import attr
+
+        return _attributed(attr.InputXGradient(self.model), images, targets)
 
 
 class IntegratedGradients(NetworkMethod):
@@ -86,7 +87,9 @@ class IntegratedGradients(NetworkMethod):
     steps = 16
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        method = LibraryIntegratedGradients(self.model)
+        from captum import attr
+
+        method = attr.IntegratedGradients(self.model)
         maps: Tensor = method.attribute(images, target=targets, n_steps=self.steps)
         return maps.detach().to(images.dtype).sum(dim=1)
 
@@ -109,8 +112,10 @@ class _NoisyGradients(NetworkMethod):
 
 def _gradient(model: nn.Module, pictures: Tensor, targets: Tensor) -> Tensor:
     """The signed gradient of the class's logit (captum). (B, C, H, W) -> the same shape."""
+    from captum import attr
+
     leaf = pictures.detach().requires_grad_()
-    gradient: Tensor = LibrarySaliency(model).attribute(leaf, target=targets, abs=False)
+    gradient: Tensor = attr.Saliency(model).attribute(leaf, target=targets, abs=False)
     return gradient.detach()
 
 
@@ -211,7 +216,9 @@ class DeepLIFT(NetworkMethod):
         return super().fit(model, data)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        return _attributed(LibraryDeepLift(self.model), images, targets)
+        from captum import attr
+
+        return _attributed(attr.DeepLift(self.model), images, targets)
 
 
 class _ReLURule(NetworkMethod):
@@ -237,7 +244,9 @@ class GuidedBackprop(_ReLURule):
     )
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        return _attributed(LibraryGuidedBackprop(self.model), images, targets)
+        from captum import attr
+
+        return _attributed(attr.GuidedBackprop(self.model), images, targets)
 
 
 class Deconvolution(_ReLURule):
@@ -252,4 +261,6 @@ class Deconvolution(_ReLURule):
     )
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        return _attributed(LibraryDeconvolution(self.model), images, targets)
+        from captum import attr
+
+        return _attributed(attr.Deconvolution(self.model), images, targets)

@@ -1,30 +1,20 @@
-"""Layer-wise relevance propagation (Bach et al. 2015) and its kin, by zennit."""
+"""Layer-wise relevance propagation (Bach et al. 2015) and its kin, by zennit's rules.
 
-from typing import Self
+The rules are imported where they are used: that takes seconds, and `list methods` needs none.
+"""
 
-import torch
+from typing import TYPE_CHECKING, Self
+
 from torch import Tensor, nn
-from zennit.attribution import Gradient
-from zennit.composites import (
-    EpsilonAlpha2Beta1,
-    EpsilonGammaBox,
-    EpsilonPlusFlat,
-    LayerMapComposite,
-)
-from zennit.composites import ExcitationBackprop as LibraryExcitationBackprop
-from zennit.core import Composite
-from zennit.layer import Sum
-from zennit.rules import Epsilon, Norm, Pass
-from zennit.types import Activation, AvgPool, Convolution, Linear
 
 from baselines.base import NetworkMethod, one_hot
-from baselines.canonical import canonical, canonizers
 from baselines.operations import RULES, check_rules
-from baselines.relevance import sparing
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.methods import MethodInfo
 
-EPSILON = 1e-6
+if TYPE_CHECKING:
+    from zennit.core import Composite
+
 BACH = "Bach et al. 2015, doi 10.1371/journal.pone.0130140"
 
 
@@ -34,19 +24,30 @@ class _ZennitMethod(NetworkMethod):
     A canonical network computes the same with what rules exist for: see baselines.canonical.
     """
 
+    info: MethodInfo
+
     def fit(self, model: nn.Module, data: SliceDataset) -> Self:
+        from baselines.canonical import canonical
+
         with canonical(model, data.size) as network:
             check_rules(network, data.size, RULES)
         return super().fit(model, data)
 
-    def composite(self) -> Composite:
-        raise TypeError(f"{type(self).__name__} names no composite")
+    def composite(self) -> "Composite":
+        """Fresh rules for each layer, with the canonizers."""
+        from baselines.composites import COMPOSITES
+
+        return COMPOSITES[self.info.name]()
 
     def start(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The relevance of the outputs: the class's logit. (B, K), (B,) -> (B, K)."""
         return logits * one_hot(logits, targets)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        from zennit.attribution import Gradient
+
+        from baselines.relevance import sparing
+
         with Gradient(self.model, sparing(self.composite())) as attributor:
             _, relevance = attributor(images.clone(), lambda logits: self.start(logits, targets))
         total: Tensor = relevance.detach().sum(dim=1)
@@ -66,9 +67,6 @@ class LRP(_ZennitMethod):
         backwards=1,
     )
 
-    def composite(self) -> Composite:
-        return EpsilonPlusFlat(epsilon=EPSILON, canonizers=canonizers())
-
 
 class LRPEpsilon(_ZennitMethod):
     """LRP with the epsilon rule (1e-6) in every layer, close to input x gradient."""
@@ -80,16 +78,6 @@ class LRPEpsilon(_ZennitMethod):
         variant="epsilon 1e-6 in every layer",
         backwards=1,
     )
-
-    def composite(self) -> Composite:
-        rule = Epsilon(epsilon=EPSILON)
-        return LayerMapComposite(
-            [
-                *((Activation, Pass()), (Sum, Norm()), (AvgPool, Norm())),
-                *((Convolution, rule), (Linear, rule)),
-            ],
-            canonizers=canonizers(),
-        )
 
 
 class LRPGamma(_ZennitMethod):
@@ -105,11 +93,6 @@ class LRPGamma(_ZennitMethod):
         backwards=1,
     )
 
-    def composite(self) -> Composite:
-        low = torch.zeros(1, 1, 1, 1)
-        high = torch.ones_like(low)
-        return EpsilonGammaBox(low=low, high=high, epsilon=EPSILON, canonizers=canonizers())
-
 
 class LRPAlphaBeta(_ZennitMethod):
     """LRP with alpha 2, beta 1 in the convolutions and epsilon (1e-6) in the linear layer."""
@@ -121,9 +104,6 @@ class LRPAlphaBeta(_ZennitMethod):
         variant="alpha 2, beta 1 in the convolutions, epsilon in the linear layer",
         backwards=1,
     )
-
-    def composite(self) -> Composite:
-        return EpsilonAlpha2Beta1(epsilon=EPSILON, canonizers=canonizers())
 
 
 class ExcitationBackprop(_ZennitMethod):
@@ -137,9 +117,6 @@ class ExcitationBackprop(_ZennitMethod):
         sign="unsigned",
         backwards=1,
     )
-
-    def composite(self) -> Composite:
-        return LibraryExcitationBackprop(canonizers=canonizers())
 
     def start(self, logits: Tensor, targets: Tensor) -> Tensor:
         return one_hot(logits, targets)

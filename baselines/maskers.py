@@ -6,13 +6,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms.functional import gaussian_blur
 
 from baselines.base import NetworkMethod, input_channels
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import UserError
 from vinet_bench.methods import MethodInfo
-from vinet_bench.networks import build_importance
 from vinet_bench.seeds import generator
 
 
@@ -24,6 +22,8 @@ def total_variation(masks: Tensor, power: float) -> Tensor:
 
 def blurred(images: Tensor) -> Tensor:
     """The picture with its details gone (Gaussian, sigma a tenth of the side). (B, C, H, W)."""
+    from torchvision.transforms.functional import gaussian_blur  # takes seconds, as networks do
+
     sigma = min(images.shape[-2:]) / 10
     width = 2 * (min(images.shape[-2:]) // 4) + 1
     smooth: Tensor = gaussian_blur(images, [width, width], [sigma, sigma])
@@ -107,6 +107,8 @@ class RealTimeMasker(NetworkMethod):
         self.steps = steps
 
     def fit(self, model: nn.Module, data: SliceDataset) -> Self:
+        from vinet_bench.networks import build_importance
+
         if not len(data):
             raise UserError("real-time-masker needs training pictures, and there are none")
         self.masker = build_importance("unet", seed=0, width=0.25)

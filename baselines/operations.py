@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from zennit.layer import Sum
 
 from baselines.heads import random_picture
 from vinet_bench.errors import UserError
@@ -20,7 +19,6 @@ _OF_MODULES: dict[str, type[nn.Module] | tuple[type[nn.Module], ...]] = {
     "Linear": nn.Linear,
     "MaxPool": nn.MaxPool2d,
     "AvgPool": (nn.AvgPool2d, nn.AdaptiveAvgPool2d),
-    "Sum": Sum,
 }
 _SAME = {  # an operation has one name for each backend and each shape
     **dict.fromkeys(("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm"), "BatchNorm"),
@@ -42,7 +40,7 @@ _MOVES = frozenset(  # values are moved, not changed
         "AsStrided",
     )
 )
-RULES = frozenset(_OF_MODULES)
+RULES = frozenset((*_OF_MODULES, "Sum"))
 SUMS = frozenset(("Add", "Cat"))
 
 
@@ -101,10 +99,20 @@ def check_modules(
 ) -> None:
     """Raises UserError if one of these operations is not a module of its own each time."""
     for name in names:
-        kind = _OF_MODULES[name]
+        kind = _modules_of(name)
         made = sum(n for m, n in called.items() if isinstance(model.get_submodule(m), kind))
         if done.get(name, 0) != made:
             raise UserError(
                 f"follows modules, and the explained network computes {name} in other ways too:"
                 " explain another (--explain)"
             )
+
+
+def _modules_of(name: str) -> type[nn.Module] | tuple[type[nn.Module], ...]:
+    """The modules that compute an operation; zennit, whose sum it is, takes seconds to import."""
+    if name == "Sum":
+        from zennit.layer import Sum
+
+        found: type[nn.Module] = Sum
+        return found
+    return _OF_MODULES[name]

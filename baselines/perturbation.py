@@ -1,18 +1,21 @@
-"""Methods of captum that hide parts of a picture and see what the network then says."""
+"""Methods of captum that hide parts of a picture and see what the network then says.
+
+The library is imported where it is used: that takes a second, and `list methods` needs none of it.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-from captum._utils.models.linear_model import SkLearnRidge
-from captum.attr import KernelShap as LibraryKernelShap
-from captum.attr import Lime as LibraryLime
-from captum.attr import Occlusion as LibraryOcclusion
 from torch import Tensor
 
 from baselines.base import AT_ONCE, NetworkMethod
 from vinet_bench.methods import MethodInfo
 from vinet_bench.seeds import picture_generators
+
+if TYPE_CHECKING:
+    from captum.attr import Lime
 
 CELLS = 8  # superpixels across a picture
 SAMPLES = 256  # perturbed pictures, for 64 superpixels
@@ -33,9 +36,11 @@ class Occlusion(NetworkMethod):
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        from captum import attr
+
         channels, *size = images.shape[1:]
         square = tuple(max(n // CELLS, 1) for n in size)
-        maps: Tensor = LibraryOcclusion(self.model).attribute(
+        maps: Tensor = attr.Occlusion(self.model).attribute(
             images,
             target=targets,
             sliding_window_shapes=(channels, *square),
@@ -63,7 +68,7 @@ def _seeded(image: Tensor, purpose: str) -> Iterator[None]:
 class _Surrogate(NetworkMethod):
     """A linear model of which superpixels are there; captum fits one for each picture in turn."""
 
-    def attribution(self) -> LibraryLime:
+    def attribution(self) -> "Lime":
         raise TypeError(f"{type(self).__name__} names no method of captum")
 
     @torch.no_grad()
@@ -96,8 +101,11 @@ class LIME(_Surrogate):
         costly=True,
     )
 
-    def attribution(self) -> LibraryLime:
-        return LibraryLime(self.model, SkLearnRidge(alpha=1.0))
+    def attribution(self) -> "Lime":
+        from captum._utils.models.linear_model import SkLearnRidge
+        from captum.attr import Lime
+
+        return Lime(self.model, SkLearnRidge(alpha=1.0))
 
 
 class KernelSHAP(_Surrogate):
@@ -112,5 +120,7 @@ class KernelSHAP(_Surrogate):
         costly=True,
     )
 
-    def attribution(self) -> LibraryLime:
-        return LibraryKernelShap(self.model)
+    def attribution(self) -> "Lime":
+        from captum.attr import KernelShap
+
+        return KernelShap(self.model)

@@ -190,6 +190,25 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_listing_methods_needs_none_of_their_libraries() -> None:
+    """zennit alone takes torchvision and torch's compiler with it, which is seconds."""
+    script = """
+import sys
+from vinet_bench.cli import main
+sys.argv = ["vinet-bench", "list", "methods"]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+heavy = {"zennit", "captum", "timm", "torchvision", "pytorch_grad_cam", "sklearn", "matplotlib"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    words = [sys.executable, "-c", script]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "excitation-backprop" in ended.stdout
+
+
 def test_no_words_at_all_show_the_help(command: Command) -> None:
     ended = command()
     assert "Usage: vinet-bench" in ended.out + ended.err

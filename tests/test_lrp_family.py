@@ -11,8 +11,8 @@ from zennit import composites
 from zennit.attribution import Gradient
 from zennit.core import Composite
 
+from baselines.composites import EPSILON
 from baselines.lrp import (
-    EPSILON,
     LRP,
     ExcitationBackprop,
     LRPAlphaBeta,

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from baselines import METHODS
 from baselines.cam import CAM, GradCAM
+from baselines.composites import EPSILON
 from baselines.controls import Centre, Edges, Outline, Random
 from baselines.gradients import IntegratedGradients, Saliency
-from baselines.lrp import EPSILON, LRP, LRPEpsilon
+from baselines.lrp import LRP, LRPEpsilon
 from baselines.vbp import VisualBackProp, _ones_deconvolution
 from baselines.vinet import VINetMap
 from vinet_bench.checks import check_method

@@ -11,8 +11,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import cdist
 
 RATINGS = (
     *("malignancy", "subtlety", "internal_structure", "calcification", "sphericity"),
@@ -200,6 +198,8 @@ def _groups(readings: Sequence[Reading], spacing: Spacing) -> list[list[int]]:
     scale = np.array([spacing.pixel, spacing.pixel, 1])
     centres = np.array([reading.centre for reading in readings]) * scale
     radii = np.array([reading.diameter_mm(spacing) / 2 for reading in readings])
+    from scipy.spatial.distance import cdist  # half of what `list methods` would wait for
+
     nearness = cdist(centres, centres) / np.maximum(radii[:, None] + radii, spacing.pixel)
     return _linked(list(range(len(readings))), nearness, 1.0)
 
@@ -212,6 +212,8 @@ def _linked(members: list[int], nearness: NDArray[np.float64], limit: float) -> 
     if limit < STRICTEST:
         return []
     near = nearness[np.ix_(members, members)] < limit
+    from scipy.sparse.csgraph import connected_components
+
     count, labels = connected_components(near, directed=False)
     groups = [
         [m for m, label in zip(members, labels, strict=True) if label == k] for k in range(count)
