@@ -316,6 +316,28 @@ def test_networks_exchanged_are_rows_by_hand(tmp_path: Path) -> None:
     assert "76.78" not in (tmp_path / "table3.tex").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("deeplab", "segnet", "found"),
+    [(0.02, 0.08, "no difference was found (2.00 beside 8.00)"), (None, 0.08, "")],
+)
+def test_what_the_paper_says_of_two_rows_is_answered(
+    tmp_path: Path, deeplab: float | None, segnet: float, found: str
+) -> None:
+    rows = [
+        {"name": "deeplabv3plus+seresnet50", "title": "deeplabv3plus", "kind": "method"},
+        {"name": "segnet+seresnet50", "title": "segnet", "kind": "method"},
+    ]
+    name = "importance-networks"
+    filled = [varied(name, "segnet+seresnet50", accuracy=0.8, importance_loss=segnet)]
+    if deeplab is not None:
+        filled += [varied(name, rows[0]["name"], accuracy=0.8, importance_loss=deeplab)]
+    settings = {"vinet": {"classifier": "seresnet50", "importance": "unet"}}
+    folder = a_run(tmp_path, filled, own_rows={name: rows}, settings=settings)
+    notes = [n for n in tables(read_run(folder))["table3"].notes if "The paper (Table III)" in n]
+    assert len(notes) == bool(found)
+    assert all(found in note for note in notes)
+
+
 def test_rows_of_one_block_stand_between_two_rules(tmp_path: Path) -> None:
     figures: dict[str, Any] = {
         "accuracy": 0.5,

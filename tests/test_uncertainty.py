@@ -1,6 +1,7 @@
 """Intervals and marks in the tables come from the scores of the pictures, by patient."""
 
 import csv
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,26 @@ def test_without_patients_there_is_no_interval(tmp_path: Path) -> None:
     found = {("vinet", 0): hits(0.8, 0)}
     folder = a_run(tmp_path, found, patients=False)
     assert cells(table(folder), "vinet")["accuracy"] == f"{100 * found['vinet', 0].mean():.2f}"
+
+
+@pytest.mark.parametrize(
+    ("deeplab", "outcome"),
+    [(0.1, "came out here ("), (0.9, "did not come out here: it is the other way round (")],
+)
+def test_a_claim_of_the_papers_is_tested(tmp_path: Path, deeplab: float, outcome: str) -> None:
+    names = {"deeplabv3plus+resnet18": deeplab, "segnet+resnet18": 0.5}
+    rows = [{"name": n, "title": n.split("+")[0], "kind": "method"} for n in names]
+    plan = a_plan(own_rows={"importance-networks": rows}, seeds=[0, 1])
+    store = Store(tmp_path)
+    store.save("pictures", "facts", picture_facts(data(), split()))
+    plan["data"]["pictures"] = "facts"
+    store.start("plan", plan, now=1.0)
+    for seed, (name, mean) in product((0, 1), names.items()):
+        own = mean + 0.05 * hits(0.5, seed)
+        cell = Cell("importance-networks", "vinet", seed, variant=name)
+        record = Record(cell, "importance_loss", own.mean(), N)
+        store.add("plan", key_of(vars(cell)), cell, [record])
+        store.save("scores", key_of(vars(cell)), {"importance_loss": own.astype(np.float32)})
+    store.close()
+    told = noted(tables(read_run(tmp_path))["table3"], "The paper (Table III) finds DeepLabv3+")
+    assert f"better than SegNet in 'Importance loss (× 1e-2)'. That {outcome}" in told

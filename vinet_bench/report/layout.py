@@ -163,16 +163,24 @@ OCCLUSION = Layout(
 )
 
 
-def _own(metric: str, heading: str = "") -> Figure:
+def _own(metric: str, heading: str = "", better: str = "") -> Figure:
     """A figure of a VINet's map; a classifier alone has none."""
-    return Figure(metric, metric, heading, kinds=METHOD, core=metric == "importance_loss")
+    return Figure(
+        metric,
+        metric,
+        heading,
+        kinds=METHOD,
+        core=metric == "importance_loss",
+        interval=bool(better),
+        better=better,
+    )
 
 
 _MAP = (
-    _own("importance_loss", "Importance loss (× 1e-2)"),
+    _own("importance_loss", "Importance loss (× 1e-2)", "low"),
     _own("fraction_kept", "Reserved %"),
-    _own("evidence_recall", "Evidence found %"),
-    _own("evidence_precision", "Evidence precision %"),
+    _own("evidence_recall", "Evidence found %", "high"),
+    _own("evidence_precision", "Evidence precision %", "high"),
     Figure("commonest_class_share", "commonest_class_share"),
     _own("empty_masks"),
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vinet_bench.report import paper
 from vinet_bench.report.figures import Failure, Figures, PlanRow
 from vinet_bench.report.layout import BINS, DESTRUCTION, OCCLUSION, Figure, Layout
 from vinet_bench.report.uncertainty import FROM_BEST, FROM_VINET, LEVEL, Uncertainty
@@ -352,6 +353,31 @@ def _rankings(context: Context) -> list[str]:
     return notes
 
 
+def _claim(context: Context) -> list[str]:
+    """Whether what the paper says of two rows came out here."""
+    claim = paper.CLAIMS.get(context.layout.name)
+    rows = {row["title"]: row for row in context.rows}
+    if claim is None or not {claim.first, claim.second} <= rows.keys():
+        return []
+    first, second = rows[claim.first], rows[claim.second]
+    figure = next(f for f in context.layout.figures if f.key == claim.figure)
+    better = _merit(context, first, figure) - _merit(context, second, figure)
+    if math.isnan(better):
+        return []
+    tested = context.uncertainty.against(first, figure)
+    p = tested.p.get(second["name"], 1.0) if tested else 1.0
+    outcome = "came out here" if better > 0 else "did not come out here: it is the other way round"
+    if p >= LEVEL:
+        outcome = "did not come out here: no difference was found"
+    shown = " beside ".join(
+        f"{100 * (context.figures.mean(row, figure) or 0.0):.2f}" for row in (first, second)
+    )
+    return [
+        f"The paper ({claim.where}) finds {claim.first} better than {claim.second} in"
+        f" '{figure.heading}'. That {outcome} ({shown})."
+    ]
+
+
 def _merit(context: Context, row: PlanRow, figure: Figure) -> float:
     """The row's figure, higher where it is better."""
     mean = context.figures.mean(row, figure)
@@ -362,7 +388,17 @@ def all_notes(context: Context) -> list[str]:
     """The notes in the order of print: failures first, then what the figures mean."""
     made: list[Callable[[Context], list[str]]] = [_failures, _missing, _fewer_pictures, _collapsed]
     made += [_vinets] if context.layout.own_rows else []
-    made += [_own, _rankings, _drop, _data, _majority, _seeds_and_intervals, _tests, _threshold]
+    made += [
+        _own,
+        _rankings,
+        _drop,
+        _data,
+        _majority,
+        _seeds_and_intervals,
+        _tests,
+        _claim,
+        _threshold,
+    ]
     if not context.layout.own_rows:
         made += [_budget, _policies]
     made += [_preset, _left_out]

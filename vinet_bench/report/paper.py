@@ -1,5 +1,7 @@
 """What the paper itself printed (Gu et al. 2020, LUNA16): never mixed into a table of ours."""
 
+from dataclasses import dataclass
+
 SOURCE = "Gu et al., IEEE Trans. Multimedia 2020, doi 10.1109/TMM.2020.2971170"
 TITLE = "The paper's values (LUNA16, not comparable row by row)"
 
@@ -40,4 +42,20 @@ TABLES = {
     "table2": ("Table II", ("Method", *_KEPT), TABLE_II),
     "table3": ("Table III (SEResNet-50)", ("Importance network", *_LOSS), TABLE_III),
     "table4": ("Table IV (DeepLabv3+)", ("Classifier", *_LOSS), TABLE_IV),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says of two rows, by their titles, in one figure: the first is better."""
+
+    first: str
+    second: str
+    figure: str
+    where: str
+
+
+CLAIMS = {
+    "table3": Claim("DeepLabv3+", "SegNet", "importance_loss", "Table III"),
+    "destruction": Claim("Multi-scale", "Single-scale", "evidence_recall", "Fig. 6"),
 }

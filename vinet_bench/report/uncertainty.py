@@ -79,8 +79,7 @@ class Uncertainty:
     def _comparisons(self) -> dict[str, tuple[Comparison | None, Comparison | None]]:
         tested = [figure for figure in self.layout.figures if figure.better]
         return {
-            f.key: (self._against(self._vinet(), f), self._against(self._best(f), f))
-            for f in tested
+            f.key: (self.against(self._vinet(), f), self.against(self._best(f), f)) for f in tested
         }
 
     def _vinet(self) -> PlanRow | None:
@@ -93,7 +92,8 @@ class Uncertainty:
         known = [(sign * mean, row) for mean, row in means if mean is not None]
         return max(known, key=lambda pair: pair[0])[1] if known else None
 
-    def _against(self, base: PlanRow | None, figure: Figure) -> Comparison | None:
+    def against(self, base: PlanRow | None, figure: Figure) -> Comparison | None:
+        """Every other row with this one; None without scores."""
         own = self._scores.get((base["name"], figure.key), {}) if base else {}
         if base is None or not own:
             return None
