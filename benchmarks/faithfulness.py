@@ -34,7 +34,7 @@ from vinet_bench.presets import PRESETS
 from vinet_bench.protocols import EvalProtocol
 from vinet_bench.records import Cell
 from vinet_bench.seeds import picture_generators
-from vinet_bench.training import EVALUATION_BATCH, Examples, Machine, predict
+from vinet_bench.training import Examples, Machine, evaluation_batch, predict
 from vinet_bench.workshop import Workshop
 
 PICTURES, SIDE = 256, 64
@@ -111,7 +111,7 @@ class Shop:
     @torch.no_grad()
     def passes(self) -> None:
         """One forward pass of every picture."""
-        for batch in torch.split(self.images, EVALUATION_BATCH):
+        for batch in torch.split(self.images, evaluation_batch(self.images)):
             self.model(batch)
 
     def scores(self, protocol: EvalProtocol) -> Scores:
@@ -132,7 +132,8 @@ def cam_of(model: nn.Module, data: SliceDataset) -> Callable[[Tensor, Tensor], T
     fitted = CAM().fit(model, data)
 
     def explain(images: Tensor, targets: Tensor) -> Tensor:
-        batches = zip(*(torch.split(t, EVALUATION_BATCH) for t in (images, targets)), strict=True)
+        size = evaluation_batch(images)
+        batches = zip(*(torch.split(t, size) for t in (images, targets)), strict=True)
         return torch.cat([fitted.explain(some, own) for some, own in batches])
 
     return explain

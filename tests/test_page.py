@@ -102,12 +102,13 @@ def test_a_figure_leads_to_its_cells(browser: Any, page_file: Path) -> None:
     row = page.locator("table").first.locator("tbody tr").nth(2)
     row.locator("td a").nth(1).click()
     dialog = page.locator("dialog")
+    dialog.wait_for(state="visible")  # it opens when the address has changed
     assert dialog.locator("h2").inner_text() == "VINet: Accuracy %"
     seeds = dialog.locator("summary").all_inner_texts()
     assert [text.split(":")[0] for text in seeds] == ["Seed 0", "Seed 1"]
     assert "keep-important" in dialog.locator("dd").all_text_contents()
     page.keyboard.press("Escape")
-    assert not dialog.is_visible()
+    dialog.wait_for(state="hidden")
 
 
 @in_browser

@@ -213,6 +213,11 @@ def test_a_vinets_predictions_do_not_depend_on_the_batch(
     assert not torch.allclose(predict(model, images, CPU, seed=1), whole)
 
 
+@pytest.mark.parametrize(("side", "size"), [(32, 128), (64, 128), (128, 32), (2048, 1)])
+def test_larger_pictures_are_evaluated_fewer_at_once(side: int, size: int) -> None:
+    assert training.evaluation_batch(torch.empty(3, 1, side, side, device="meta")) == size
+
+
 def test_a_validation_loss_does_not_depend_on_the_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

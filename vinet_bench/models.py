@@ -19,7 +19,7 @@ from vinet_bench.errors import CellError, UserError
 from vinet_bench.masks import constant
 from vinet_bench.networks import build_classifier, build_importance
 from vinet_bench.settings import Frozen, VINetTraining
-from vinet_bench.training import EVALUATION_BATCH, Machine, VINetTask, as_pictures, predict
+from vinet_bench.training import Machine, VINetTask, as_pictures, evaluation_batch, predict
 from vinet_bench.vinet import VINet
 from vinet_bench.writing import replacing
 
@@ -126,7 +126,7 @@ class TrainedVINet:
     @torch.no_grad()
     def maps(self, images: Tensor) -> Tensor:
         """M of Eq. 1, on the CPU. (N, 1, H, W), uint8 or floating -> (N, H, W)."""
-        batches = torch.split(images, EVALUATION_BATCH)
+        batches = torch.split(images, evaluation_batch(images))
         pictures = (as_pictures(batch.to(self.machine.device)) for batch in batches)
         return torch.cat([self.network.importance_map(batch)[:, 0].cpu() for batch in pictures])
 

@@ -21,7 +21,7 @@ from vinet_bench.seeds import generator, picture_generators
 from vinet_bench.settings import Training
 from vinet_bench.vinet import VINet, vinet_loss
 
-EVALUATION_BATCH = 128
+EVALUATION_BATCH = 128  # of 64 x 64
 
 
 @dataclass(frozen=True)
@@ -352,11 +352,18 @@ def _schedule(
 def _validate(model: nn.Module, task: Task, examples: Examples, machine: Machine) -> float:
     total = 0.0
     with evaluating(model):
-        for batch in torch.split(torch.arange(len(examples)), EVALUATION_BATCH):
+        for batch in torch.split(torch.arange(len(examples)), evaluation_batch(examples.images)):
             with machine.autocast():
                 loss = task.validation_loss(model, examples.pictures(batch), examples.labels[batch])
             total += loss.item() * len(batch)
     return total / len(examples)
+
+
+def evaluation_batch(images: Tensor) -> int:
+    """How many pictures are evaluated at once: fewer where they are larger than 64 x 64, so that
+    memory does not grow with their size. images (N, 1, H, W)."""
+    larger = images.shape[-2] * images.shape[-1] / 64**2
+    return max(1, int(EVALUATION_BATCH / max(1.0, larger)))
 
 
 def predict(model: nn.Module, images: Tensor, machine: Machine, seed: int = 0) -> Tensor:
@@ -384,7 +391,8 @@ def predict_logits(
     model.to(machine.device)
     sources = images if noise_of is None else noise_of
     with evaluating(model):
-        batches = (torch.split(some, EVALUATION_BATCH) for some in (images, sources))
+        size = evaluation_batch(images)
+        batches = (torch.split(some, size) for some in (images, sources))
         for batch, own in zip(*batches, strict=True):
             pictures = as_pictures(batch.to(machine.device))
             if isinstance(model, VINet):
