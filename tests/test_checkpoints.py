@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -109,10 +110,13 @@ def test_a_short_training_writes_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: bytes) -> int:
-        raise OSError(28, "No space left on device")
+    written = Path.open
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    def full(path: Path, *mode: str) -> Any:
+        """The device that every write fills."""
+        return written(path if mode == ("rb",) else Path("/dev/full"), *mode)
+
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(StoreError, match="No space left on device; what is done is kept"):
         a_fit(normed(), Classification(), Checkpoint(tmp_path / "key.pt", every=0.0))
     assert list(tmp_path.iterdir()) == []

@@ -29,6 +29,7 @@ from vinet_bench.settings import Training
 from vinet_bench.train_one import train_vinet
 from vinet_bench.training import Examples, Machine, VINetTask, fit
 from vinet_bench.vinet import VINet, normalized_softplus
+from vinet_bench.writing import alone
 
 CPU = Machine(torch.device("cpu"), bfloat16=False)
 CHANGES = ["phantom.slices=60", "vinet.epochs=1"]
@@ -134,7 +135,7 @@ def test_a_dead_model_is_not_saved(command: Command) -> None:
     ended = command("train", *SMALL, "--out", "model")
     assert ended.code == 1
     assert ended.err.startswith("failed: VINet's importance network is dead")
-    assert list((command.folder / "model").iterdir()) == []
+    assert [path.name for path in (command.folder / "model").iterdir()] == [".lock"]
 
 
 # -- saved and loaded
@@ -214,7 +215,7 @@ def test_a_killed_train_goes_on_to_the_same_bytes(
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     ended = subprocess.run(words, check=False, capture_output=True, env=os.environ | threads)
     assert ended.returncode == -signal.SIGKILL
-    (kept,) = out.iterdir()
+    (kept,) = out.glob("training-*")
     found = [Checkpoint(kept).load()]
     monkeypatch.setattr(Checkpoint, "load", lambda self: found.pop() if self.path == kept else None)
     again = command("train", *options, "--out", str(out))
@@ -279,6 +280,15 @@ def test_a_model_is_never_written_over(
     trained: tuple[TrainedVINet, Path], command: Command
 ) -> None:
     assert_one_line(command("train", *SMALL, "--out", str(trained[1])), "holds a model already")
+
+
+def test_two_never_train_into_one_folder(command: Command) -> None:
+    folder = command.folder / "model"
+    folder.mkdir()
+    with alone(folder):
+        assert_one_line(command("train", *SMALL, "--out", "model"), "another vinet-bench writes to")
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+    assert command("train", *SMALL, "--out", "model").code == 0
 
 
 def test_a_folder_that_does_not_read(trained: tuple[TrainedVINet, Path], tmp_path: Path) -> None:

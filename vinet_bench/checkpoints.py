@@ -26,10 +26,12 @@ class Checkpoint:
         """The state, or None if there is none or the file is damaged."""
         if not self.path.is_file():
             return None
-        content = self.path.read_bytes()
-        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
-            return None
-        state: State = torch.load(io.BytesIO(content[_DIGEST:]), weights_only=True)
+        with self.path.open("rb") as file:
+            digest = file.read(_DIGEST)
+            if hashlib.file_digest(file, "sha256").digest() != digest:
+                return None
+            file.seek(_DIGEST)
+            state: State = torch.load(io.BytesIO(file.read()), weights_only=True)
         return state
 
     def due(self) -> bool:
@@ -38,11 +40,14 @@ class Checkpoint:
 
     def save(self, state: State) -> None:
         """Raises StoreError if the file cannot be written."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getvalue()
-        with writing(self.path.parent), replacing(self.path) as part:
-            part.write_bytes(hashlib.sha256(content).digest() + content)
+        # Not in memory first: with Adam's moments a state is several times as large as its network.
+        with writing(self.path.parent), replacing(self.path) as part, part.open("w+b") as file:
+            file.write(bytes(_DIGEST))
+            torch.save(state, file)
+            file.seek(_DIGEST)
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.seek(0)
+            file.write(digest)
         self._last = time.monotonic()
 
     def remove(self) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from vinet_bench.artefacts import artefact_path, load_arrays, save_arrays
@@ -24,10 +23,9 @@ from vinet_bench.errors import StoreError, UserError
 from vinet_bench.networks_needed import Task
 from vinet_bench.records import Cell, Record
 from vinet_bench.stored_plan import check_plan
-from vinet_bench.writing import sweep, writing
+from vinet_bench.writing import alone, sweep, writing
 
 DATABASE = "records.sqlite"
-LOCK = ".lock"
 SCHEMA_VERSION = 2  # 1 had neither `wanted` nor `running`
 _TABLES = """
 CREATE TABLE IF NOT EXISTS plans (id TEXT PRIMARY KEY, plan TEXT NOT NULL, used REAL NOT NULL);
@@ -192,22 +190,13 @@ class Store:
 
         Raises UserError if another one does.
         """
-        lock = FileLock(self.folder / LOCK)
-        with self._writing():
+        with alone(self.folder, self._who):
             try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise UserError(
-                    f"another vinet-bench writes to {self.folder}{self._who()}: wait for it, or"
-                    " give another --out"
-                ) from None
-        try:
-            self._forget_running()
-            yield
-        finally:
-            with suppress(StoreError):  # a full disk has been told of already
                 self._forget_running()
-            lock.release()
+                yield
+            finally:
+                with suppress(StoreError):  # a full disk has been told of already
+                    self._forget_running()
 
     def _who(self) -> str:
         sql = "SELECT pid, host FROM running ORDER BY since DESC LIMIT 1"

@@ -31,7 +31,7 @@ from vinet_bench.records import key_of
 from vinet_bench.run import check_networks, machine_of, with_threads
 from vinet_bench.training import Examples, Fit, Machine, fit
 from vinet_bench.vinet import VINet
-from vinet_bench.writing import sweep, writing
+from vinet_bench.writing import LOCK, alone, sweep, writing
 
 METRICS, CURVES = "metrics.json", "curves.png"
 
@@ -49,14 +49,17 @@ def train_vinet(
     check_networks(plan.settings.vinet, data)
     parts = _parts(plan, data)
     config = _config(plan, data, seed)
-    _prepare(folder)
-    network = build_vinet(config.vinet, data.num_classes, data.size, seed)
-    with machine.computing(), _unfinished(folder, _key(config, parts, machine)) as checkpoint:
-        done = _fit(network, config, parts, machine, progress or Silent(), checkpoint)
-        network.eval().requires_grad_(False)
-        model = TrainedVINet(network, config, machine)
-        metrics = _losses(done) | {"test": _test_figures(model, parts["test"])}
-        _save(model, done, metrics, folder)
+    _make(folder)
+    with alone(folder):
+        _prepare(folder)
+        network = build_vinet(config.vinet, data.num_classes, data.size, seed)
+        with machine.computing(), _unfinished(folder, _key(config, parts, machine)) as checkpoint:
+            done = _fit(network, config, parts, machine, progress or Silent(), checkpoint)
+            network.eval().requires_grad_(False)
+            model = TrainedVINet(network, config, machine)
+            metrics = _losses(done) | {"test": _test_figures(model, parts["test"])}
+            _save(model, done, metrics, folder)
+        (folder / LOCK).unlink()  # who still waits for it finds a model
     return model
 
 
@@ -126,16 +129,20 @@ def _examples(part: SliceDataset) -> Examples:
     return Examples(torch.from_numpy(part.images)[:, None], torch.from_numpy(part.labels))
 
 
-def _prepare(folder: Path) -> None:
-    """Makes the folder; a model that is there already is never written over."""
-    if (folder / CONFIG).exists():
-        raise UserError(f"{folder} holds a model already: choose another folder with --out")
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder.glob("*.part-*"))
     except OSError as error:
         reason = f"cannot write the model's folder {folder}: {error.strerror}"
         raise UserError(f"{reason}; choose another with --out") from None
+
+
+def _prepare(folder: Path) -> None:
+    """A model that is there already is never written over; halves of dead processes go."""
+    if (folder / CONFIG).exists():
+        raise UserError(f"{folder} holds a model already: choose another folder with --out")
+    with writing(folder):
+        sweep(folder.glob("*.part-*"))
 
 
 def _config(plan: Plan, data: SliceDataset, seed: int) -> ModelConfig:

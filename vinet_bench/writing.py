@@ -2,13 +2,16 @@
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from vinet_bench.errors import StoreError
+from vinet_bench.errors import StoreError, UserError
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -22,6 +25,27 @@ def writing(folder: Path) -> Iterator[None]:
             f"cannot write to {folder}: {reason}; what is done is kept: mend it and run the same"
             " command again"
         ) from None
+
+
+@contextmanager
+def alone(folder: Path, who: Callable[[], str] = str) -> Iterator[None]:
+    """No other process writes to the folder meanwhile; a dead one holds nothing.
+
+    who: names the other one, asked where there is one. Raises UserError if there is, StoreError if
+    the folder cannot be written.
+    """
+    lock = FileLock(folder / LOCK)
+    with writing(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"another vinet-bench writes to {folder}{who()}: wait for it, or give another --out"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
