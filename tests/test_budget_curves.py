@@ -148,7 +148,7 @@ def test_as_many_trainings_as_were_foretold(tmp_path: Path, fits: list[str]) -> 
 def test_other_protocols_are_counted_too(tmp_path: Path, fits: list[str], name: str) -> None:
     plan = plan_of("vinet", "random", changes=("control_budget=vinet",))
     found = forecast([name], plan, tmp_path / "run", "cpu")
-    assert not found.unknown
+    assert not found.uncounted
     run([name], plan, tmp_path / "run", "cpu")
     assert len(fits) == sum(found.trainings.values()) > 0
 

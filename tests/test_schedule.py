@@ -236,3 +236,9 @@ def test_bad_input_is_one_line(words: list[str], told: str) -> None:
     error = said(*words).exception
     assert isinstance(error, UserError)
     assert told in str(error)
+
+
+def test_a_plan_says_which_trainings_it_does_not_count(tmp_path: Path) -> None:
+    found = planned(["destruction"], make_plan(preset="smoke", seeds=1), tmp_path / "none", "cpu")
+    assert found.trainings == 0
+    assert found.notes[-1].startswith("destruction is not counted: 12 VINets")

@@ -37,12 +37,12 @@ TITLES = {"vinet": "VINet", "classifier": "explained classifier", "resnet18": "R
 @dataclass(frozen=True)
 class Forecast:
     """cells: not finished yet. trainings: the most that they need, by kind of network. seconds: of
-    one training, by kind. unknown: protocols that do not say what they train, with their words."""
+    one training, by kind. uncounted: words for the protocols whose trainings are in neither."""
 
     cells: int
     trainings: Mapping[str, int]
     seconds: Mapping[str, float]
-    unknown: Mapping[str, str]
+    uncounted: Sequence[str]
 
     @property
     def hours(self) -> float:
@@ -58,8 +58,16 @@ def forecast(
     with unfinished(protocol_names, plan, folder, device) as (shop, left):
         trainings = Counter(network.kind for network in _networks(left, shop.plan))
         seconds = {kind: seconds_of(shop, kind) for kind in sorted(trainings)}
-    silent = {how.info.name: how.info.trainings for how, _ in left if not isinstance(how, Counted)}
-    return Forecast(len(left), trainings, seconds, silent)
+    return Forecast(len(left), trainings, seconds, not_counted(left))
+
+
+def not_counted(cells: Wanted) -> list[str]:
+    """A line for each protocol that does not say which networks its cells train."""
+    silent = {how.info.name: how.info.trainings for how, _ in cells if not isinstance(how, Counted)}
+    return [
+        f"{name} is not counted: {words or 'it does not say what it trains'}"
+        for name, words in silent.items()
+    ]
 
 
 @contextmanager
@@ -135,6 +143,4 @@ def told(found: Forecast) -> list[str]:
         f"at most {whole} trainings, about {found.hours:.2g} hours on this machine as it is now"
         " (timed on a few steps; maps and predictions come on top)"
     )
-    for name, words in found.unknown.items():
-        lines.append(f"{name} is not counted: {words or 'it does not say what it trains'}")
-    return lines
+    return [*lines, *found.uncounted]

@@ -8,7 +8,7 @@ from typing import Any
 
 from vinet_bench.artefacts import artefact_path
 from vinet_bench.errors import CellError, UserError
-from vinet_bench.forecast import seconds_of, unfinished
+from vinet_bench.forecast import not_counted, seconds_of, unfinished
 from vinet_bench.networks_needed import Maps, Need, Network, Task
 from vinet_bench.plan import Plan
 from vinet_bench.records import Cell
@@ -48,6 +48,7 @@ def planned(
         trained = _trained(graph, left, shop.plan)
         if source is None:
             seconds, notes = _timed(trained, shop)
+            notes += not_counted(left)
         else:
             seconds, notes = _measured(graph, shop, source)
     return Planned(graph, sum(map(len, trained.values())), seconds, notes)
