@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from vinet_bench.writing import replacing
 
@@ -24,23 +24,37 @@ def artefact_path(folder: Path, kind: str, key: str) -> Path:
 def load_arrays(folder: Path, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
     """The named arrays of an artefact, or None if there are none or the file does not read."""
     path = artefact_path(folder, kind, key)
-    if not path.is_file():
-        return None
+    return read_arrays(path, str(path)) if path.is_file() else None
+
+
+def read_arrays(path: Path, title: str) -> dict[str, NDArray[Any]] | None:
+    """The named arrays of a file, or None if it does not read. title: names it in the log."""
     try:
         arrays, digest = _contents(path)
     except (SafetensorError, OSError, KeyError):  # KeyError: a type that numpy lacks
         arrays, digest = {}, ""
     if digest not in (None, _digest(arrays)):
-        _LOG.warning("%s is damaged: it is left out here, and the next run makes it again", path)
+        _LOG.warning("%s is damaged: it is left out here, and the next run makes it again", title)
         return None
     return arrays
 
 
 def save_arrays(folder: Path, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Writes named arrays beside their place and moves them there when they are whole."""
-    whole = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    whole, metadata = _whole(arrays)
     with replacing(artefact_path(folder, kind, key)) as part:
-        save_file(whole, part, {"content": _digest(whole)})
+        save_file(whole, part, metadata)
+
+
+def whole_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The file that `save_arrays` writes."""
+    content: bytes = save(*_whole(arrays))
+    return content
+
+
+def _whole(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    whole = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    return whole, {"content": _digest(whole)}
 
 
 def _contents(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:

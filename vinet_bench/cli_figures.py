@@ -43,6 +43,9 @@ def figure(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws one slice of each class.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where to write (default: the run).")] = None,
+    artefacts: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="That of the run, if it had one.")
+    ] = None,
 ) -> None:
     """Draw one of the paper's figures from a run, as PNG and PDF; nothing is trained."""
     from vinet_bench.report import newest_run
@@ -53,15 +56,15 @@ def figure(
         drawn = _OF_SCORES[kind](folder)
     else:
         named = [] if cases is None else [name.strip() for name in cases.split(",")]
-        drawn = _pictures(kind, folder, named, seed)
+        drawn = _pictures(kind, folder, named, seed, artefacts or "")
     for path in save(drawn, out or folder, f"figure-{kind.value}"):
         typer.echo(str(path))
 
 
-def _pictures(kind: Kind, folder: Path, named: list[str], seed: int) -> "Figure":
+def _pictures(kind: Kind, folder: Path, named: list[str], seed: int, artefacts: str) -> "Figure":
     from vinet_bench.gallery import Gallery
 
-    gallery = Gallery(folder, named, seed)
+    gallery = Gallery(folder, named, seed, artefacts)
     try:
         return _drawn(kind, gallery, seed)
     finally:

@@ -57,6 +57,13 @@ Out = Annotated[
     Path | None,
     typer.Option(help="The run's folder (default: results/<data>-<preset>).", callback=_on_a_disk),
 ]
+Artefacts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Keep networks and maps there, for other runs too: s3://BUCKET/..., or a folder.",
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; see `list settings`."),

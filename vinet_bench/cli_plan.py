@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table as Grid
 
 from vinet_bench.cli_options import (
+    Artefacts,
     Changes,
     Checkpoint,
     Classifier,
@@ -84,6 +85,7 @@ def plan_command(
     checkpoint: Checkpoint = None,
     maps: Maps = None,
     deterministic: Deterministic = False,
+    artefacts: Artefacts = None,
     workers: PlanWorkers = None,
     gpus: Gpus = None,
     gpus_per_task: GpusPerTask = 1.0,
@@ -110,6 +112,7 @@ def plan_command(
         checkpoint,
         maps,
         deterministic,
+        artefacts,
     )
     found = planned(protocol_names(protocol), plan, out, device.value, source)
     _print_plan(found, faster, places, price)

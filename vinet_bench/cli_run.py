@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vinet_bench.cli_options import (
+    Artefacts,
     Changes,
     Checkpoint,
     Classifier,
@@ -68,6 +69,7 @@ def run_command(
     workers: Workers = None,
     ray: RayAddress = None,
     deterministic: Deterministic = False,
+    artefacts: Artefacts = None,
     gpus_per_task: GpusPerTask = 1.0,
 ) -> None:
     """Run a protocol, or all of them; what is done already is not computed again."""
@@ -87,6 +89,7 @@ def run_command(
         checkpoint,
         maps,
         deterministic,
+        artefacts,
     )
     if dry_run:
         _foretell(protocol, plan, out, device.value)

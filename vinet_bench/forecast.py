@@ -25,6 +25,7 @@ from vinet_bench.run import (
     suited,
     with_threads,
 )
+from vinet_bench.shared_artefacts import shared_at
 from vinet_bench.store import DATABASE, Store
 from vinet_bench.task_graph import Wanted
 from vinet_bench.training import Examples, fit
@@ -84,7 +85,7 @@ def unfinished(
     check_networks(plan.settings.vinet, data)
     wanted = plan.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
-    with _store(folder or default_folder(plan)) as store:
+    with _store(folder or default_folder(plan), plan.artefacts) as store:
         machine = with_threads(machine, store.plan(id_of(plan, data)))
         shop = Workshop(plan, data, split, store, machine, Silent())
         left = [
@@ -103,12 +104,12 @@ def _networks(cells: Wanted, plan: Plan) -> set[Network]:
 
 
 @contextmanager
-def _store(folder: Path) -> Iterator[Store]:
+def _store(folder: Path, artefacts: str) -> Iterator[Store]:
     """The run's store if there is one, else an empty one that goes again."""
     with ExitStack() as stack:
         if not (folder / DATABASE).is_file():
             folder = Path(stack.enter_context(TemporaryDirectory()))
-        yield stack.enter_context(closing(Store(folder)))
+        yield stack.enter_context(closing(Store(folder, shared_at(artefacts))))
 
 
 def seconds_of(shop: Workshop, kind: str) -> float:

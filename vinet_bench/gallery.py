@@ -19,6 +19,7 @@ from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
 from vinet_bench.report.draw import Case, Strip
 from vinet_bench.settings import Settings
+from vinet_bench.shared_artefacts import shared_at
 from vinet_bench.store import Store
 from vinet_bench.stored_run import read_run
 from vinet_bench.training import Machine
@@ -52,10 +53,11 @@ def _same_data(plan: Plan, told: Mapping[str, Any]) -> SliceDataset:
 class Gallery:
     """What a run kept for some of its test slices; of several seeds the first.
 
+    artefacts: the address of its networks and maps, if they are not in its folder.
     Raises UserError for a folder without a run, changed data, or an unknown slice.
     """
 
-    def __init__(self, folder: Path, wanted: Sequence[str], draw: int) -> None:
+    def __init__(self, folder: Path, wanted: Sequence[str], draw: int, artefacts: str = "") -> None:
         told = read_run(folder).plan
         plan = plan_of(told)
         data = _same_data(plan, told)
@@ -69,7 +71,7 @@ class Gallery:
         )
         self._rows: list[dict[str, str]] = told["rows"]
         self._seed = plan.seeds[0]
-        self._store = Store(folder)
+        self._store = Store(folder, shared_at(artefacts))
         self._shop = Workshop(plan, data, split, self._store, machine, Silent())
         self._test = self._shop.part("test")
         self._chosen = _chosen(self._test, wanted, draw)

@@ -21,6 +21,7 @@ class Plan(Frozen):
     checkpoint: the file of the explained network's weights, of which the settings have the hash.
     given: by their rows' names (with a hash) the folders of maps that were made elsewhere.
     deterministic: no setting, since on a CPU it changes nothing; on a GPU it is part of the keys.
+    artefacts: the address where networks and maps lie; empty for the run's folder.
     """
 
     data: str = "phantom"
@@ -36,6 +37,7 @@ class Plan(Frozen):
     checkpoint: str = ""
     given: dict[str, GivenMaps] = Field(default_factory=dict)
     deterministic: bool = False
+    artefacts: str = ""
     settings: Settings = PRESETS["quick"].settings
 
     def identity(self) -> dict[str, object]:
@@ -63,6 +65,7 @@ def make_plan(
     checkpoint: Path | None = None,
     maps: list[str] | None = None,
     deterministic: bool = False,
+    artefacts: str | None = None,
 ) -> Plan:
     """The plan that a user's options make. Raises UserError for anything that does not fit."""
     if preset not in PRESETS:
@@ -94,6 +97,7 @@ def make_plan(
         checkpoint=str(checkpoint or ""),
         given=given,
         deterministic=deterministic,
+        artefacts=artefacts or "",
         settings=settings,
     )
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vinet_bench.artefacts import artefact_path
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.forecast import not_counted, seconds_of, unfinished
 from vinet_bench.networks_needed import Maps, Need, Network, Task
@@ -62,7 +61,7 @@ def _to_make(left: Wanted, shop: Workshop) -> Graph:
             places = shop.places_of(need)
         except CellError:
             return False  # the cells that need it would fail
-        return all(artefact_path(shop.store.folder, *place).is_file() for place in places)
+        return all(shop.store.holds(*place) for place in places)
 
     graph = task_graph(left, shop.plan, kept)
     there = {task for task in graph if not isinstance(task, Cell) and kept(task)}

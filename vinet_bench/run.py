@@ -32,6 +32,7 @@ from vinet_bench.progress import Progress, Silent
 from vinet_bench.protocols import EvalProtocol, MoreRows, OwnRows, OwnTable, protocol
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.settings import VINetTraining
+from vinet_bench.shared_artefacts import shared_at
 from vinet_bench.showcase import showcase
 from vinet_bench.store import Store
 from vinet_bench.training import CHECKPOINT_RULE, Machine
@@ -108,7 +109,7 @@ def run(
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
     for given in plan.given.values():
         given.check(data.ids[split.test].tolist(), data.size)
-    with closing(Store(folder or default_folder(plan))) as store, store.held():
+    with closing(_store(plan, folder)) as store, store.held():
         plan_id = id_of(plan, data)
         earlier = store.plan(plan_id)
         machine = with_threads(machine, earlier)
@@ -123,6 +124,10 @@ def run(
         if shown := showcase(shop, explained):
             store.save("gallery", plan_id, shown)
         return outcome
+
+
+def _store(plan: Plan, folder: Path | None) -> Store:
+    return Store(folder or default_folder(plan), shared_at(plan.artefacts))
 
 
 def id_of(plan: Plan, data: SliceDataset) -> str:

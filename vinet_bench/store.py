@@ -22,6 +22,7 @@ from vinet_bench.artefacts import artefact_path, load_arrays, save_arrays
 from vinet_bench.errors import StoreError, UserError
 from vinet_bench.networks_needed import Task
 from vinet_bench.records import Cell, Record
+from vinet_bench.shared_artefacts import OF_THE_RUN, SharedArtefacts
 from vinet_bench.stored_plan import check_plan
 from vinet_bench.writing import alone, sweep, writing
 
@@ -46,11 +47,13 @@ CREATE TABLE IF NOT EXISTS task_seconds (task TEXT PRIMARY KEY, seconds REAL NOT
 class Store:
     """The store of one run's folder (created if missing).
 
+    shared: where networks and maps lie instead, so that other runs find them; None: in the folder.
     Raises UserError if the folder cannot be written or was made by a newer version.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: SharedArtefacts | None = None) -> None:
         self.folder = folder
+        self._shared = shared
         try:
             (folder / "artefacts").mkdir(parents=True, exist_ok=True)
             sweep(folder.glob("artefacts/*/*.part-*"))
@@ -127,8 +130,7 @@ class Store:
         rows = self._db.execute("SELECT error FROM records WHERE key = ?", (key,)).fetchall()
         if not rows or any(error for (error,) in rows):
             return False
-        there = artefact_path(self.folder, "scores", key).is_file()
-        return not there or self.load("scores", key) is not None
+        return not self.holds("scores", key) or self.load("scores", key) is not None
 
     def add(
         self,
@@ -174,12 +176,22 @@ class Store:
 
     def load(self, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
         """The named arrays, or None if there are none or the file does not read."""
+        if self._shared and kind not in OF_THE_RUN:
+            return self._shared.load(kind, key)
         return load_arrays(self.folder, kind, key)
 
     def save(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Stores named arrays, all of them or nothing. Raises StoreError."""
+        if self._shared and kind not in OF_THE_RUN:
+            return self._shared.save(kind, key, arrays)
         with self._writing():
             save_arrays(self.folder, kind, key, arrays)
+
+    def holds(self, kind: str, key: str) -> bool:
+        """Whether there is such a file; whether it reads is `load`'s to say."""
+        if self._shared and kind not in OF_THE_RUN:
+            return self._shared.has(kind, key)
+        return artefact_path(self.folder, kind, key).is_file()
 
     def _writing(self) -> AbstractContextManager[None]:
         return writing(self.folder)
