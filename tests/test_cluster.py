@@ -14,12 +14,12 @@ import pytest
 
 from benchmarks.tiny import registered
 from vinet_bench.cluster import Cluster, Made, Shelf
-from vinet_bench.networks_needed import Maps, Network
+from vinet_bench.networks_needed import Maps, Network, Start
 from vinet_bench.plan import make_plan
 from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell
 from vinet_bench.run import run
-from vinet_bench.stored_run import read_states
+from vinet_bench.stored_run import read_seconds, read_states
 from vinet_bench.task_graph import needs
 
 METHODS = "vinet,cam,random,outline"
@@ -92,6 +92,7 @@ def test_a_run_goes_on_with_workers_where_one_process_began(alone: Path, tmp_pat
     out, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "10 cells made, 13 found" in out
+    assert read_seconds(folder)[Start()] > 0
     assert tables(folder) == tables(alone)
 
 

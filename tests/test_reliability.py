@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.backends import cudnn
 
 from tests.synthetic import a_big_run
 from tests.test_showcase import a_shop
-from vinet_bench.errors import StoreError
+from vinet_bench.errors import CellError, StoreError
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.records import Cell
 from vinet_bench.report import write_report
@@ -116,6 +117,14 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with() -> None:
     with four.computing():
         assert torch.get_num_threads() == 4
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("score", [np.inf, 1e300])
+def test_scores_that_cannot_be_kept_fail_the_cell(tmp_path: Path, score: float) -> None:
+    shop, cell = a_shop(tmp_path), Cell("occlusion", "random", 0)
+    shop.keep_scores(cell, {"drop": np.array([0.5, np.nan])})
+    with pytest.raises(CellError, match="drop is infinite, or beyond float32, for some test"):
+        shop.keep_scores(cell, {"drop": np.array([0.5, score])})
 
 
 def test_threads_are_part_of_a_cells_key(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What a run is planned to take: its graph of tasks, their times, and a schedule of them."""
 
+import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -17,7 +19,7 @@ from vinet_bench.cli_run import protocol_names
 from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError, UserError
-from vinet_bench.networks_needed import Maps, Need, Network, Task
+from vinet_bench.networks_needed import Maps, Need, Network, Start, Task
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.planned import planned
 from vinet_bench.protocols import protocol
@@ -129,6 +131,7 @@ def test_times_are_kept_with_the_run_and_damaged_ones_refused(tmp_path: Path) ->
         cell: 1.5,
         Maps("cam", 0, "test"): 2.0,
         Network("vinet", "explained", 0): 3.0,
+        Start(): 4.0,
     }
     with closing(a_store(tmp_path, cell)) as store:
         store.add("plan", "key", cell, [], {cell: 9.0})
@@ -169,10 +172,27 @@ def test_a_plan_takes_the_times_of_a_run(made: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_every_task_waits_for_the_start_of_ray(made: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "made"
+    shutil.copytree(made, copied)
+    assert Start() not in planned(BOTH, fast_plan(), tmp_path / "new", "cpu", copied).graph
+    with closing(sqlite3.connect(copied / DATABASE)) as db, db:
+        db.execute("INSERT INTO task_seconds VALUES (?, 7.0)", (json.dumps({"what": "ray"}),))
+    found = planned(BOTH, fast_plan(), tmp_path / "new", "cpu", copied)
+    own = {task: took for task, took in found.seconds.items() if task != Start()}
+    assert found.seconds[Start()] == 7.0
+    everyone = simulate(found.graph, found.seconds, workers=1).seconds
+    assert everyone == pytest.approx(7.0 + sum(own.values()))
+    assert critical_path(found.graph, found.seconds)[0] == Start()
+    assert planned(BOTH, fast_plan(), copied, "cpu", copied).graph == {}
+
+
 def test_what_the_folder_has_is_not_planned(made: Path) -> None:
     assert planned(BOTH, fast_plan(), made, "cpu", made).graph == {}
     more = planned(BOTH, fast_plan("vinet", "cam", "random", "edges"), made, "cpu", made)
-    assert {task.method for task in more.graph if not isinstance(task, Network)} == {"edges"}
+    assert {task.method for task in more.graph if not isinstance(task, Network | Start)} == {
+        "edges"
+    }
     assert not any(isinstance(task, Network) for task in more.graph)
     assert "7 tasks were not measured there" in " ".join(more.notes)  # 4 cells, 3 maps
 

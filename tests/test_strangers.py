@@ -23,6 +23,7 @@ from vinet_bench.data.scans import open_mhd
 from vinet_bench.errors import UserError
 from vinet_bench.models import CONFIG, TrainedVINet
 from vinet_bench.networks.explained import load_weights
+from vinet_bench.report import TEXTS, write_report
 from vinet_bench.run import choose_machine
 from vinet_bench.store import DATABASE, Store
 from vinet_bench.stored_run import read_run
@@ -301,6 +302,7 @@ def test_a_plan_that_no_run_stored(said: Said, content: bytes) -> None:
         ("gallery", "plan", "map:cam", np.zeros((2, 8, 8), np.uint8)),
         ("gallery", "plan", "pictures", np.zeros((2, 32, 32))),
         ("gallery", "plan", "evidence", np.zeros(0, np.uint8)),
+        ("scores", "key10", "infinite", np.full(10, np.inf, np.float32)),
         ("pictures", "facts", "label", np.full(30, 99)),
         ("pictures", "facts", "patient", np.full(30, -1)),
         ("pictures", "facts", "ids", np.frombuffer(b"[1]", np.uint8)),
@@ -320,6 +322,19 @@ def test_a_gallery_of_controls_alone_is_shown(tmp_path: Path) -> None:
     place = "artefacts/gallery/plan.safetensors"
     arrays = {k: v for k, v in load(seed("run", place)).items() if k != "map:cam"}
     assert Bench(READERS["run"], tmp_path / "bench").refusal(place, save(arrays)) is None
+
+
+@pytest.mark.parametrize("value", [1e30, -3e38, np.nan])
+def test_scores_of_any_size_are_shown(tmp_path: Path, value: float) -> None:
+    """Found by fuzzing: a number of 30 digits could not be rounded."""
+    for place, content in READERS["run"].seeds.items():
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if "scores" in place:
+            content = save({k: np.full_like(v, value) for k, v in load(content).items()})
+        path.write_bytes(content)
+    written = write_report(tmp_path, formats=(*TEXTS, "html"))
+    assert "report.html" in [path.name for path in written]
 
 
 def test_a_store_with_a_program_in_it(tmp_path: Path) -> None:

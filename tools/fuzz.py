@@ -27,6 +27,7 @@ CRASHES = Path("fuzz_crashes")
 LARGEST_MIB = 3000  # of memory: torch and ITK alone take 600
 SLOWEST_S = 20
 GRACE_S = 60  # for imports and for the end
+ROUND_S = 120  # a process of atheris grows with every input, faster where these are large
 
 
 def main() -> None:
@@ -49,25 +50,42 @@ def main() -> None:
 
 
 def _fuzzed(name: str, seconds: int) -> bool:
-    """Runs one reader's process; whether it crashed."""
+    """Runs one reader's processes, one after another; whether one crashed."""
+    from tools.fuzz_readers import READERS
+
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         folder = Path(place)
-        words = [sys.executable, "-m", "tools.fuzz", name]
-        words += ["--seconds", str(seconds), "--inside", place]
-        with (folder / "log").open("wb") as log:
-            try:
-                code = subprocess.run(
-                    words, stdout=log, stderr=log, timeout=seconds + GRACE_S, check=False
-                ).returncode
-            except subprocess.TimeoutExpired:
-                code = 124
+        _plant(READERS[name], folder / "corpus")
+        for begun in range(0, seconds, ROUND_S):
+            code = _round(name, folder, min(ROUND_S, seconds - begun))
+            if code != 0:
+                break
         return _told(name, folder, code)
+
+
+def _plant(reader: "Reader", corpus: Path) -> None:
+    corpus.mkdir()
+    for place, seed in enumerate(reader.mutated):
+        (corpus / str(place)).write_bytes(bytes([place]) + reader.seeds[seed])
+
+
+def _round(name: str, folder: Path, seconds: int) -> int:
+    """A process that goes on with the corpus of those before it; its exit code."""
+    words = [sys.executable, "-m", "tools.fuzz", name]
+    words += ["--seconds", str(seconds), "--inside", str(folder)]
+    with (folder / "log").open("wb") as log:
+        try:
+            done = subprocess.run(
+                words, stdout=log, stderr=log, timeout=seconds + GRACE_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return 124
+    return done.returncode
 
 
 def _told(name: str, folder: Path, code: int) -> bool:
     """Prints a reader's line and keeps what crashed it."""
-    noted = folder / "counts.json"
-    counts = json.loads(noted.read_text()) if noted.exists() else {"tried": 0, "refused": 0}
+    counts = _counts(folder)
     found = [p for p in sorted(folder.iterdir()) if p.name.startswith(("crash-", "native-"))]
     for path in found:
         (CRASHES / name).mkdir(parents=True, exist_ok=True)
@@ -82,6 +100,12 @@ def _told(name: str, folder: Path, code: int) -> bool:
     return bool(found) or code != 0
 
 
+def _counts(folder: Path) -> dict[str, int]:
+    """Of inputs, by all rounds so far."""
+    noted = folder / "counts.json"
+    return json.loads(noted.read_text()) if noted.exists() else {"tried": 0, "refused": 0}
+
+
 def _fuzz(name: str, folder: Path, seconds: int) -> None:
     """The process that fuzzes one reader; atheris ends it."""
     try:
@@ -92,12 +116,8 @@ def _fuzz(name: str, folder: Path, seconds: int) -> None:
         from tools.fuzz_readers import READERS, Bench
     reader = READERS[name]
     trial = _Trial(reader, Bench(reader, folder / "bench"), folder)
-    corpus = folder / "corpus"
-    corpus.mkdir()
-    for place, seed in enumerate(reader.mutated):
-        (corpus / str(place)).write_bytes(bytes([place]) + reader.seeds[seed])
     limits = [f"-max_total_time={seconds}", f"-timeout={SLOWEST_S}", f"-rss_limit_mb={LARGEST_MIB}"]
-    places = [f"-artifact_prefix={folder}/native-", str(corpus)]
+    places = [f"-artifact_prefix={folder}/native-", str(folder / "corpus")]
     atheris.Setup([sys.argv[0], *limits, "-max_len=65536", *places], trial)
     atheris.Fuzz()
 
@@ -107,17 +127,17 @@ class _Trial:
 
     def __init__(self, reader: "Reader", bench: "Bench", folder: Path) -> None:
         self._files, self._bench, self._folder = reader.mutated, bench, folder
-        self._tried = self._refused = 0
+        self._counts = _counts(folder)
         self._noted = 0.0
 
     def __call__(self, data: bytes) -> None:
         """The first byte chooses the file, the others are its content."""
         if not data:
             return
-        self._tried += 1
+        self._counts["tried"] += 1
         try:
             file = self._files[data[0] % len(self._files)]
-            self._refused += self._bench.refusal(file, data[1:]) is not None
+            self._counts["refused"] += self._bench.refusal(file, data[1:]) is not None
         except Exception as error:
             where = "".join(traceback.format_tb(error.__traceback__)[-1:])
             kind = hashlib.sha256(f"{type(error)}{where}".encode()).hexdigest()[:12]
@@ -126,8 +146,7 @@ class _Trial:
                 (self._folder / f"crash-{kind}.txt").write_text(traceback.format_exc())
         if time.monotonic() - self._noted > 0.5:
             self._noted = time.monotonic()
-            counts = {"tried": self._tried, "refused": self._refused}
-            (self._folder / "counts.json").write_text(json.dumps(counts))
+            (self._folder / "counts.json").write_text(json.dumps(self._counts))
 
 
 if __name__ == "__main__":

@@ -181,8 +181,10 @@ def _print_parts(found: "Planned", seconds: Mapping["Task", float]) -> None:
 
 
 def _part(task: "Task") -> str:
-    from vinet_bench.networks_needed import Network
+    from vinet_bench.networks_needed import Network, Start
 
+    if isinstance(task, Start):
+        return "start of Ray"
     if isinstance(task, Cell):
         return task.protocol
     return f"{'networks' if isinstance(task, Network) else 'maps'} that cells share"

@@ -7,6 +7,7 @@ once. Workers keep what they make in memory; the driver alone writes the store.
 import copy
 import socket
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError, UserError
-from vinet_bench.networks_needed import Maps, Need, Task
+from vinet_bench.networks_needed import Maps, Need, Start, Task
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
 from vinet_bench.protocols import protocol
@@ -244,14 +245,22 @@ def made_there(
     missing: Wanted, shop: Workshop, cluster: Cluster
 ) -> Iterator[tuple[Cell, list[Record]]]:
     """Each cell with its records, as they end; what they share goes into the store here."""
+    begun: float | None = time.perf_counter()
     with connected(cluster, shop.machine.threads):
         for task, made in Tasks(missing, shop, cluster).ended():
             shop.clock.add(made.seconds)
+            if begun is not None and made.seconds:  # the first that ends had waited for the start
+                shop.clock.add({Start(): _since(begun, made.seconds)})
+                begun = None
             for (kind, key), arrays in made.artefacts.items():
                 shop.store.save(kind, key, arrays)
             if isinstance(task, Cell):
                 lost = [Record(task, "failed", None, error=made.lost)] if made.lost else []
                 yield task, made.records or lost
+
+
+def _since(begun: float, seconds: Mapping[Task, float]) -> float:
+    return max(0.0, time.perf_counter() - begun - sum(seconds.values()))
 
 
 def _knock(address: str) -> None:

@@ -28,8 +28,15 @@ class Maps:
     part: str
 
 
+@dataclass(frozen=True)
+class Start:
+    """Of Ray and its workers' imports, which every task waits for."""
+
+    what: str = "ray"
+
+
 Need = Network | Maps
-Task = Need | Cell  # what is made by itself, and timed
+Task = Need | Cell | Start  # what takes time by itself
 
 SHUFFLED = "shuffled labels"
 UNTOUCHED = "untouched"

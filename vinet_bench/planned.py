@@ -8,7 +8,7 @@ from typing import Any
 
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.forecast import not_counted, seconds_of, unfinished
-from vinet_bench.networks_needed import Maps, Need, Network, Task
+from vinet_bench.networks_needed import Maps, Need, Network, Start, Task
 from vinet_bench.plan import Plan
 from vinet_bench.records import Cell
 from vinet_bench.status import ALIKE
@@ -24,7 +24,7 @@ class Planned:
     """graph: what is still to be made. trainings: of all networks. seconds: by task. notes: where
     the seconds come from, in words."""
 
-    graph: Graph
+    graph: Mapping[Task, Sequence[Task]]
     trainings: int
     seconds: Mapping[Task, float]
     notes: Sequence[str]
@@ -50,7 +50,18 @@ def planned(
             notes += not_counted(left)
         else:
             seconds, notes = _measured(graph, shop, source)
-    return Planned(graph, sum(map(len, trained.values())), seconds, notes)
+    trainings = sum(map(len, trained.values()))
+    return Planned(_after_start(graph, seconds), trainings, seconds, notes)
+
+
+def _after_start(graph: Graph, seconds: Mapping[Task, float]) -> Mapping[Task, Sequence[Task]]:
+    """With Ray's start before all, where it was timed."""
+    if Start() not in seconds:
+        return graph
+    after: dict[Task, Sequence[Task]] = {Start(): []}
+    for task, below in graph.items():
+        after[task] = below or [Start()]
+    return after
 
 
 def _to_make(left: Wanted, shop: Workshop) -> Graph:
@@ -64,7 +75,7 @@ def _to_make(left: Wanted, shop: Workshop) -> Graph:
         return all(shop.store.holds(*place) for place in places)
 
     graph = task_graph(left, shop.plan, kept)
-    there = {task for task in graph if not isinstance(task, Cell) and kept(task)}
+    there = {task for task in graph if isinstance(task, Need) and kept(task)}
     return {
         task: [need for need in below if need not in there]
         for task, below in graph.items()
@@ -105,11 +116,14 @@ def _measured(graph: Graph, shop: Workshop, source: Path) -> tuple[dict[Task, fl
         )
     earlier = read_run(source).plan
     pictures = len(shop.data) / earlier["data"]["slices"]
-    times, seconds, guessed = _by_likeness(found), {}, 0
+    times, guessed = _by_likeness(found), 0
+    seconds: dict[Task, float] = {}
     for task in graph:
         level, took = _time(task, times, source)
         seconds[task] = took * pictures
         guessed += level > 0
+    if graph and Start() in found:
+        seconds[Start()] = found[Start()]
     return seconds, _about(source, earlier, shop, pictures, guessed)
 
 
@@ -119,6 +133,8 @@ def _likeness(task: Task) -> list[Hashable]:
         return [alike(task) for alike in ALIKE[:-1]]
     if isinstance(task, Maps):
         return [("maps", task.method, task.part), ("maps", task.part)]
+    if isinstance(task, Start):
+        return [task]
     return [(task.kind, task.what), task.kind]
 
 

@@ -41,9 +41,9 @@ def check_gallery(shown: Arrays, facts: Arrays) -> None:
 
 
 def check_scores(scores: Arrays) -> None:
-    """Raises ValueError unless each metric has numbers, of one picture or more."""
+    """Raises ValueError unless each metric has numbers, of one picture or more, none infinite."""
     for name, values in scores.items():
-        if values.dtype.kind not in "buif" or values.ndim < 1:
+        if values.dtype.kind not in "buif" or values.ndim < 1 or np.isinf(values).any():
             raise ValueError(name)
 
 

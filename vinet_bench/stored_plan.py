@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from vinet_bench.data.tables import printable
-from vinet_bench.networks_needed import Maps, Network, Task
+from vinet_bench.networks_needed import Maps, Network, Start, Task
 from vinet_bench.records import Cell, Record
 
 KEY = r"^[0-9A-Za-z_-]{1,100}$"
@@ -188,6 +188,8 @@ def check_task(found: Any, seconds: Any) -> tuple[Task, float]:
     """The task of these columns, and its time. Raises ValueError for what no run has."""
     if isinstance(seconds, bool) or not isinstance(seconds, float) or not seconds >= 0:
         raise ValueError(f"a task of {seconds} seconds")
+    if found == vars(Start()):
+        return Start(), seconds
     if "protocol" in found:
         return check_cell(found), seconds
     if "kind" in found:

@@ -6,7 +6,7 @@ What a cluster carries out, and what a planned schedule is made of.
 from collections.abc import Callable, Mapping, Sequence
 
 from vinet_bench.methods import in_order, method
-from vinet_bench.networks_needed import UNTOUCHED, Maps, Need, Network, Task, explained_on
+from vinet_bench.networks_needed import UNTOUCHED, Maps, Need, Network, Start, Task, explained_on
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import Counted, EvalProtocol
 from vinet_bench.records import Cell
@@ -83,6 +83,8 @@ def _behind(need: Need) -> list[Need]:
 
 def title(task: Task) -> str:
     """What a dashboard calls a task."""
+    if isinstance(task, Start):
+        return "start of Ray and its workers"
     if isinstance(task, Cell):
         return task.title
     if isinstance(task, Maps):

@@ -107,8 +107,15 @@ class TrainedNetworks:
         }
 
     def keep_scores(self, cell: Cell, scores: Mapping[str, NDArray[np.floating]]) -> None:
-        """Stores each test picture's scores, (N, ...), in the order of the test part."""
-        narrow = {name: array.astype(np.float32) for name, array in scores.items()}
+        """Stores each test picture's scores, (N, ...), in the order of the test part.
+
+        NaN: a picture without a score. Raises CellError for an infinite one.
+        """
+        with np.errstate(over="ignore"):  # told of below
+            narrow = {name: array.astype(np.float32) for name, array in scores.items()}
+        for name, array in narrow.items():
+            if np.isinf(array).any():
+                raise CellError(f"{name} is infinite, or beyond float32, for some test pictures")
         self.store.save("scores", self.cell_key(cell), narrow)
 
     def remembered(

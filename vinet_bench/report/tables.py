@@ -14,6 +14,7 @@ from vinet_bench.report.table import ABSENT, Column, Row, Table
 from vinet_bench.report.uncertainty import Interval, Uncertainty
 from vinet_bench.stored_run import Run, read_run
 
+LONGEST = 1e15  # of numbers that are written out: a diverged metric may be of any size
 INTERVAL_DIGITS = 1  # of a percentage: its ends are never surer than that
 _FILLS = {"zero": "set to zero"}
 
@@ -21,9 +22,11 @@ _FILLS = {"zero": "set to zero"}
 def rounded(value: float, digits: int) -> str:
     """Halves go to the even digit, so that S and 100 - S add up to 100.
 
-    >>> rounded(2.375, 2), rounded(97.625, 2)
-    ('2.38', '97.62')
+    >>> rounded(2.375, 2), rounded(97.625, 2), rounded(-1e30, 2)
+    ('2.38', '97.62', '-1.0e+30')
     """
+    if not abs(value) < LONGEST:
+        return f"{value:.1e}"
     exact = Decimal(f"{value:.9f}")
     return str(exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN) + 0)
 
