@@ -3,7 +3,8 @@
     python -m benchmarks.statistics [--repetitions 1000] [--seed 0] [--rounds 7] [--only speed]
         [--csv PATH]
 
-Prints three tables: the coverage of nominal 95 % intervals; how often a table of rows that are all
+Prints four tables: the coverage of nominal 95 % intervals; the same where each seed tests its own
+fold of the patients; how often a table of rows that are all
 alike has a row that is significant after Holm's correction; and the time of 10,000 resamples for
 1,000 patients and 10 methods against scipy.stats.bootstrap (minimum, median, maximum over rounds).
 """
@@ -34,17 +35,18 @@ NULL_RESAMPLES = 2000
 
 
 def main() -> None:
-    """Measures, prints three tables, and writes them to a file where asked."""
+    """Measures, prints the tables, and writes them to a file where asked."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--repetitions", type=int, default=1000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--only", choices=("coverage", "false-positives", "speed"))
+    options.add_argument("--only", choices=("coverage", "folds", "false-positives", "speed"))
     options.add_argument("--csv", type=Path)
     asked = options.parse_args()
-    n, rngs = asked.repetitions, np.random.default_rng(asked.seed).spawn(3)
+    n, rngs = asked.repetitions, np.random.default_rng(asked.seed).spawn(4)
     makers: dict[str, Callable[[], list[Row]]] = {
         "coverage": lambda: [coverage(s, n, rngs[0]) for s in coverage_settings()],
+        "folds": lambda: [coverage(s, n, rngs[3]) for s in folds_settings()],
         "false-positives": lambda: [false_positives(s, n, rngs[1]) for s in null_settings()],
         "speed": lambda: speed(asked.rounds, rngs[2]),
     }
@@ -68,7 +70,7 @@ class Setting:
     of the named accuracy (hit, balanced hit). icc is the share of the latent variance that all
     pictures of a patient have in common, `alike` what a picture's scores by all networks have, and
     `wobble` what a patient's by one network have. seed_sd: the spread of the networks of a method,
-    in units of the score.
+    in units of the score. folds: each seed scores its own share of the patients alone.
     """
 
     score: str
@@ -80,6 +82,7 @@ class Setting:
     sizes: str = "unequal"
     alike: float = 0.1
     wobble: float = 0.0
+    folds: bool = False
 
     @property
     def truth(self) -> float:
@@ -186,6 +189,18 @@ def coverage_settings() -> list[Setting]:
     return one + two + other
 
 
+def folds_settings() -> list[Setting]:
+    """Cross-validation: as many seeds as folds."""
+    found = [
+        Setting(score, patients, 0.4, 5, sd, accuracy, wobble=0.05, folds=True)
+        for score, accuracy, sds in (("normal", 0, (0, 0.1, 0.3)), ("hit", 0.75, (0, 0.03, 0.1)))
+        for patients in (20, 50, 200)
+        for sd in sds
+    ]
+    few = [replace(found[-2], seeds=count) for count in (2, 3, 10)]
+    return [*found, *few, *(replace(s, score="difference") for s in (found[-5], found[-2]))]
+
+
 def coverage(setting: Setting, repetitions: int, rng: np.random.Generator) -> Row:
     """How often the interval holds the truth, and on which side it misses, in percent."""
     found = np.concatenate(
@@ -210,6 +225,9 @@ def _misses(setting: Setting, rng: np.random.Generator) -> Floats:
         scores = pair[:, 0] - pair[:, 1]
     else:
         scores = made_up(setting, who, labels, (BATCH, 1, setting.seeds), rng)[:, 0]
+    if setting.folds:
+        own = who % setting.seeds == np.arange(setting.seeds)[:, None]
+        scores = np.where(own, scores, np.nan)
     found = clustered_intervals(scores, who, labels, seed=int(rng.integers(2**32)))
     above, below = found.low > setting.truth, found.high < setting.truth
     return np.stack([above, below, found.high - found.low])

@@ -85,7 +85,7 @@ class Sanity:
         return (cell for cell in every if method(cell.method).info.explains != "nothing")
 
     def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
-        other = replace(cell, seed=_other_seed(cell))
+        other = replace(cell, seed=_other_seed(cell, plan))
         (again,) = behind_maps(other)
         return {*behind_maps(cell), again, replace(again, what=explained_on(SHUFFLED))}
 
@@ -115,21 +115,24 @@ def _others(cell: Cell, workshop: Workshop) -> Iterator[tuple[str, nn.Module]]:
     for stage, share in STAGES.items():
         count = max(1, round(share * len(layers(model))))
         yield stage, randomised(model, fresh, count)
-    other = _other_seed(cell)
+    other = _other_seed(cell, workshop.plan)
     yield "seed", workshop.explained(kind, other)
     yield "labels", workshop.with_shuffled_labels().explained(kind, other)
 
 
-def _other_seed(cell: Cell) -> int:
+def _other_seed(cell: Cell, plan: Plan) -> int:
     """The neighbour's: a run of several seeds has its network already. Shuffled labels are learnt
-    from it too: from the same first weights the maps could be alike for that reason alone."""
-    return cell.seed ^ 1
+    from it too: from the same first weights the maps could be alike for that reason alone. With
+    cross-validation the neighbour that learns from the same fold's patients."""
+    folds = plan.settings.split.folds or 1
+    pair, fold = divmod(cell.seed, folds)
+    return (pair ^ 1) * folds + fold
 
 
 def _labels_learnt(cell: Cell, workshop: Workshop) -> float:
     """The accuracy on the shuffled training labels of the network that learnt them."""
     shuffled = workshop.with_shuffled_labels()
-    model = shuffled.explained(method(cell.method).info.explains, _other_seed(cell))
+    model = shuffled.explained(method(cell.method).info.explains, _other_seed(cell, workshop.plan))
     examples = shuffled.examples("train")
     probabilities = predict(model, examples.images, workshop.machine).numpy()
     return float(hits(probabilities, examples.labels.numpy()).mean())

@@ -17,7 +17,7 @@ def attempt(how: EvalProtocol, cell: Cell, shop: Workshop) -> list[Record]:
     start = time.perf_counter()
     try:
         with shop.clock.of(cell):
-            records = list(how.run(cell, shop))
+            records = list(how.run(cell, shop.at(cell.seed)))
     except StoreError:
         raise  # the other cells could not be kept either
     except Exception as error:

@@ -9,6 +9,7 @@ import typer
 from rich import box
 from rich.table import Table as Grid
 
+from vinet_bench.cli_options import Changes
 from vinet_bench.consoles import INTERRUPTED, err_console, out_console
 from vinet_bench.errors import UserError
 
@@ -207,12 +208,13 @@ def check(
     size: OwnSize = None,
     patients: PatientsKnown = "column",
     preset: Annotated[str, typer.Option(help="Whose split is checked.")] = "quick",
+    changes: Changes = None,
 ) -> None:
     """Patients, labels in each part, overlaps, intensities, pictures that are there twice."""
     from vinet_bench.data.inspection import inspect_data
     from vinet_bench.plan import make_plan
 
-    wanted = make_plan(preset=preset, size=size).settings.split
+    wanted = make_plan(preset=preset, size=size, changes=changes).settings.split
     data = _load(folder, size, patients)
     found = inspect_data(data, wanted)
     out_console.print(f"{data.name}, fingerprint {data.fingerprint}", soft_wrap=True)

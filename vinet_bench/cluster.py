@@ -121,7 +121,7 @@ def prepare(need: Need, base: list[Any], *handed_over: Made) -> Made:
     # The cells that need it fail with the reason: a diverged network keeps it, and another fault
     # comes again.
     with shop.machine.computing(), suppress(Exception):
-        _prepare(need, shop)
+        _prepare(need, shop.at(need.seed))
     return Made(shelf.made, shop._diverged, seconds=shop.clock.taken())
 
 

@@ -110,7 +110,9 @@ def effective_patients(clusters: Clusters) -> Floats:
 @dataclass(frozen=True)
 class SeedVariance:
     """Variances of each row's mean between seeds, and that of seeds by patients, which is in it and
-    in the variance between patients; and the number of seeds. (M,) each, 0 and 0 for one seed."""
+    in the variance between patients; and the number of seeds. (M,) each, 0 and 0 for one seed.
+    Of folds, where seeds have no patient in common: what their means vary more than patients tell,
+    0, and the number of folds."""
 
     between: Floats
     interaction: Floats
@@ -118,6 +120,43 @@ class SeedVariance:
 
 
 def seed_variance(clusters: Clusters) -> SeedVariance:
+    """Two-way analysis of variance, seeds by patients, or one-way of folds of patients."""
+    crossed, folds = _crossed_variance(clusters), _folds_of_patients(clusters)
+    count: NDArray[np.int64] = (folds.sum(axis=1) > 0).sum(axis=1)
+    several = count > 1
+    if not several.any():
+        return crossed
+    nested = _fold_variance(clusters, folds, count)
+    return SeedVariance(
+        np.where(several, nested.between, crossed.between),
+        np.where(several, nested.interaction, crossed.interaction),
+        np.where(several, nested.seeds, crossed.seeds),
+    )
+
+
+def _folds_of_patients(clusters: Clusters) -> Floats:
+    """Seeds that share a patient, also by way of other seeds, are one fold, which is named by its
+    first seed: 1 where a patient is in it, else 0. (M, P, S)."""
+    seen = (clusters.counts.sum(axis=3) > 0).astype(np.float64)
+    together = seen @ seen.swapaxes(1, 2) > 0
+    for _ in range(seen.shape[1].bit_length()):
+        together |= together.astype(np.float64) @ together > 0
+    names = together.argmax(axis=2)  # (M, S)
+    own = np.take_along_axis(names, seen.argmax(axis=1), axis=1)
+    return np.where(own[..., None] == np.arange(seen.shape[1]), seen.max(axis=1)[..., None], 0.0)
+
+
+def _fold_variance(clusters: Clusters, folds: Floats, count: NDArray[np.int64]) -> SeedVariance:
+    """One-way analysis of variance of folds, whose patients have other networks: what the folds'
+    parts of the mean vary more than their patients alone would (Searle, Casella and McCulloch 1992,
+    Sec. 3.5). folds (M, P, S), count (M,)."""
+    parts = np.einsum("mp,mps->ms", influence(clusters.pooled)[:, 0], folds)
+    whole = divide(count * (parts**2).sum(axis=1), np.asarray(count - 1, np.float64))
+    excess = np.nan_to_num(np.maximum(whole - patient_variance(clusters), 0))
+    return SeedVariance(excess, np.zeros(len(excess)), count)
+
+
+def _crossed_variance(clusters: Clusters) -> SeedVariance:
     """Two-way analysis of variance, seeds by patients (Dorfman, Berbaum and Metz 1992, where
     readers stand for our seeds and cases for our patients)."""
     seen = clusters.counts.sum(axis=(2, 3)) > 0

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from vinet_bench.data import load_data
-from vinet_bench.data.splits import split_slices
+from vinet_bench.data.splits import split_as
 from vinet_bench.networks_needed import Network
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
@@ -83,8 +83,7 @@ def unfinished(
     data = load_data(plan)
     plan = suited(plan, data)
     check_networks(plan.settings.vinet, data)
-    wanted = plan.settings.split
-    split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
+    split = split_as(data, plan.settings.split)
     with _store(folder or default_folder(plan), plan.artefacts) as store:
         machine = with_threads(machine, store.plan(id_of(plan, data)))
         shop = Workshop(plan, data, split, store, machine, Silent())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vinet_bench.data import load_data
 from vinet_bench.data.dataset import SliceDataset
-from vinet_bench.data.splits import split_slices
+from vinet_bench.data.splits import split_as
 from vinet_bench.destruction import DELTA
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.masks import scale
@@ -61,8 +61,6 @@ class Gallery:
         told = read_run(folder).plan
         plan = plan_of(told)
         data = _same_data(plan, told)
-        choice = plan.settings.split
-        split = split_slices(data, choice.validation, choice.test, choice.seed, choice.by)
         machine = Machine(
             torch.device(told["device"]),
             told["precision"] == "bfloat16",
@@ -72,7 +70,8 @@ class Gallery:
         self._rows: list[dict[str, str]] = told["rows"]
         self._seed = plan.seeds[0]
         self._store = Store(folder, shared_at(artefacts))
-        self._shop = Workshop(plan, data, split, self._store, machine, Silent())
+        split = split_as(data, plan.settings.split)
+        self._shop = Workshop(plan, data, split, self._store, machine, Silent()).at(self._seed)
         self._test = self._shop.part("test")
         self._chosen = _chosen(self._test, wanted, draw)
 

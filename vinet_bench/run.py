@@ -17,9 +17,9 @@ from vinet_bench import __version__
 from vinet_bench.attempts import attempt
 from vinet_bench.cluster import Cluster, made_there
 from vinet_bench.data import load_data
-from vinet_bench.data.dataset import PARTS, SliceDataset
+from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.facts import picture_facts
-from vinet_bench.data.splits import Split, majority_share, split_slices
+from vinet_bench.data.splits import Split, majority_share, split_as
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.given_maps import WORD
 from vinet_bench.methods import MethodInfo, in_order, method
@@ -105,10 +105,9 @@ def run(
     plan, chosen = suited(plan, data), _with_something_to_measure(chosen, data)
     check_networks(plan.settings.vinet, data)
     check_explained(plan, data)
-    wanted = plan.settings.split
-    split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
+    split = split_as(data, plan.settings.split)
     for given in plan.given.values():
-        given.check(data.ids[split.test].tolist(), data.size)
+        given.check(data.ids[split.tested(plan.seeds)].tolist(), data.size)
     with closing(_store(plan, folder)) as store, store.held():
         plan_id = id_of(plan, data)
         earlier = store.plan(plan_id)
@@ -143,7 +142,11 @@ def with_threads(machine: Machine, earlier: Mapping[str, Any] | None) -> Machine
 
 def _keep_facts(data: SliceDataset, split: Split, store: Store) -> str:
     """Stores what an audit asks of each picture; the key of it."""
-    parts = {name: data.ids[place].tolist() for name, place in split.parts().items()}
+    folds = [
+        {name: data.ids[place].tolist() for name, place in one.parts().items()}
+        for one in split.folds or (split,)
+    ]
+    parts = folds if split.folds else folds[0]
     key = key_of({"data": data.fingerprint, "parts": parts, "version": __version__})
     if store.load("pictures", key) is None:
         store.save("pictures", key, picture_facts(data, split))
@@ -289,7 +292,7 @@ def _made_here(
 
 def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> dict[str, Any]:
     """The plan as a report needs it: rows in their order, data, versions, deviations."""
-    parts = split.parts()
+    tested = split.tested(plan.seeds)
     return ({"deterministic": True} if machine.fixed_kernels else {}) | {
         "preset": plan.preset,
         "source": plan.model_dump(mode="json", include={"data", "patients", "size_given"}),
@@ -309,14 +312,22 @@ def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> 
             "slices": len(data),
             "patients": len(np.unique(data.patients)),
             "patients_known": data.patients_known,
-            "parts": {name: len(parts[name]) for name in PARTS},
+            "parts": _sizes(split, len(tested)),
             "class_names": list(data.class_names),
-            "majority": majority_share(data.labels[split.test]),
+            "majority": majority_share(data.labels[tested]),
             "notes": list(data.notes),
             "fingerprint": data.fingerprint,
             "split_by": plan.settings.split.by,
-        },
+        }
+        | ({"folds": len(split.folds)} if split.folds else {}),
     }
+
+
+def _sizes(split: Split, tested: int) -> dict[str, int]:
+    """How many slices each part has; with cross-validation those that any seed tests."""
+    if split.folds:
+        return {"test": tested}
+    return {name: len(place) for name, place in split.parts().items()}
 
 
 def _versions() -> dict[str, str]:

@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from vinet_bench.data.phantom import PhantomSettings
 from vinet_bench.errors import UserError, unknown_name
@@ -81,6 +90,16 @@ class Evaluation(Frozen):
     )
 
 
+def _several(folds: int) -> int:
+    """Raises ValueError for one fold alone."""
+    if folds == 1:
+        raise ValueError("one fold leaves nothing to train on; give 0, or 2 or more")
+    return folds
+
+
+Folds = Annotated[int, Field(ge=0, le=20), AfterValidator(_several)]
+
+
 class Curves(Frozen):
     """Where `budget-curves` retrains."""
 
@@ -88,19 +107,10 @@ class Curves(Frozen):
         (2, 10, 30), min_length=1, description="percent of the pixels kept or removed, e.g. 2,10,30"
     )
 
-    cross_fit: int = Field(
+    cross_fit: Folds = Field(
         0,
-        ge=0,
-        le=20,
         description="folds of networks, so that none explains pictures it was trained on; 0: none",
     )
-
-    @field_validator("cross_fit")
-    @classmethod
-    def _more_than_one(cls, value: int) -> int:
-        if value == 1:
-            raise ValueError("one fold leaves nothing to train on; give 0, or 2 or more")
-        return value
 
     @field_validator("percents", mode="before")
     @classmethod
@@ -127,6 +137,17 @@ class Split(Frozen):
     validation: float = Field(0.1, gt=0, lt=0.5, description="share of the slices")
     test: float = Field(0.2, gt=0, lt=0.8, description="share of the slices")
     seed: int = Field(0, ge=0)
+    folds: Folds = Field(
+        0, description="cross-validation: seed s tests part s modulo folds; 0: all test one part"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without folds the keys of cells are what they were before there were any."""
+        told: dict[str, Any] = dump(self)
+        if not self.folds:
+            told.pop("folds", None)
+        return told
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -205,7 +226,7 @@ def _validated(tree: dict[str, Any]) -> Settings:
         found = error.errors()
         key = _key(found[0]["loc"])
         told = ", or ".join(e["msg"] for e in found if _key(e["loc"]) == key)
-        told = told.replace("Input should", "it should")
+        told = told.replace("Input should", "it should").replace("Value error, ", "")
         raise UserError(f"--set {key}={found[0]['input']}: {told}") from None
 
 

@@ -20,9 +20,12 @@ SHOWN_SCALING = "minmax"  # of a method whose maps are ranked and never scaled
 def showcase(workshop: Workshop, names: Iterable[str]) -> dict[str, NDArray[np.generic]]:
     """Of C test pictures that their content chooses, costly methods' own first: places (C,) in the
     test part; pictures, and map:NAME for each method whose maps the first seed has, (C, H, W)
-    uint8; evidence (C, H, W), where it is annotated. Nothing is explained here.
+    uint8; evidence (C, H, W), where it is annotated. Nothing is explained here. With
+    cross-validation the pictures are those that the first seed tests.
     """
-    seed, test = workshop.plan.seeds[0], workshop.part("test")
+    seed = workshop.plan.seeds[0]
+    workshop = workshop.at(seed)
+    test = workshop.part("test")
     found = {name: workshop.kept_maps(name, seed, "test") for name in names}
     kept = {name: maps for name, maps in found.items() if maps is not None}
     if not kept:

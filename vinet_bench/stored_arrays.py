@@ -11,26 +11,29 @@ from vinet_bench.data.tables import printable
 
 Arrays = Mapping[str, NDArray[Any]]
 PARTS, CONTENT_BYTES, LOOKS_BYTES = 3, 8, 32  # of data.facts; a fourth part is none of them
-TEST = 2
 
 
 def check_facts(facts: Arrays, classes: int) -> None:
     """Raises ValueError unless these are data.facts of N pictures of so many classes."""
-    count = len(_of(facts, "part", "u", (None,)))
+    folds = np.ndim(facts.get("part", 0)) == 2  # cross-validated
+    part = _of(facts, "part", "u", (None, None) if folds else (None,))
+    count = part.shape[-1]
+    if len(part) == 0 and folds:
+        raise ValueError("no fold")
     for name, width in (("content", CONTENT_BYTES), ("looks", LOOKS_BYTES)):
         if _of(facts, name, "u", (count, width)).dtype != np.uint8:
             raise ValueError(name)
-    _within(_of(facts, "part", "u", (count,)), PARTS + 1)
+    _within(part.ravel(), PARTS + 1)
     _within(_of(facts, "label", "iu", (count,)), classes)
     _within(_of(facts, "patient", "iu", (count,)), len(_names(facts, "patient_names")))
     if len(_names(facts, "ids")) != count:
         raise ValueError("ids")
 
 
-def check_gallery(shown: Arrays, facts: Arrays) -> None:
-    """Raises ValueError unless these are C pictures of the test part and their maps."""
+def check_gallery(shown: Arrays, tested: int) -> None:
+    """Raises ValueError unless these are C of so many tested pictures, and their maps."""
     places = _of(shown, "places", "iu", (None,))
-    _within(places, int((facts["part"] == TEST).sum()))
+    _within(places, tested)
     pictures = _of(shown, "pictures", "u", (len(places), None, None))
     if 0 in pictures.shape:
         raise ValueError("no picture")

@@ -19,6 +19,7 @@ from vinet_bench.data.tables import printable
 from vinet_bench.networks_needed import Maps, Network, Start, Task
 from vinet_bench.records import Cell, Record
 
+MOST_FOLDS = 20
 KEY = r"^[0-9A-Za-z_-]{1,100}$"
 FIELDS = {"data", "network", "importance", "classifier", "filled"}
 
@@ -103,6 +104,7 @@ class _Data(_Known):
     notes: list[Word] = []
     fingerprint: Word = ""
     split_by: Word = ""
+    folds: Annotated[StrictInt, Field(ge=0, le=MOST_FOLDS)] = 0
     pictures: Key | None = None
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vinet_bench.artefacts import artefact_path, load_arrays
+from vinet_bench.data.facts import folds_of, places_tested
 from vinet_bench.data.tables import shown
 from vinet_bench.errors import UserError
 from vinet_bench.networks_needed import Task
@@ -56,10 +58,25 @@ class Run:
     def gallery(self) -> dict[str, NDArray[Any]]:
         """Some test pictures and every method's maps of them (see showcase); empty before the
         run's end."""
-        facts = self.pictures()
-        if not facts:
+        if not self.pictures():
             return {}
-        return self._arrays("gallery", self.plan.get("gallery"), lambda a: check_gallery(a, facts))
+        count = len(self.tested(self.seeds[:1]))
+        return self._arrays("gallery", self.plan.get("gallery"), lambda a: check_gallery(a, count))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those of all protocols; 0 where none is noted."""
+        return list(self.plan.get("seeds", ())) or [0]
+
+    @property
+    def folds(self) -> int:
+        """In how many folds the pictures are cross-validated; 1 if they are not."""
+        return len(folds_of(self.pictures())) if self.pictures() else 1
+
+    def tested(self, seeds: Iterable[int] | None = None) -> NDArray[np.int64]:
+        """The places among `pictures` of those that any of these seeds tests, or any of the run's:
+        of one seed, or without folds, in the order of the scores. (C,)."""
+        return places_tested(self.pictures(), self.seeds if seeds is None else seeds)
 
     def _arrays(
         self, kind: str, key: str | None, check: Callable[[dict[str, NDArray[Any]]], None]

@@ -12,7 +12,7 @@ from vinet_bench import __version__
 from vinet_bench.checkpoints import Checkpoint
 from vinet_bench.data import load_data
 from vinet_bench.data.dataset import PARTS, SliceDataset
-from vinet_bench.data.splits import split_slices
+from vinet_bench.data.splits import split_as
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.figures import save_curves
 from vinet_bench.masks import fraction, reserved
@@ -47,7 +47,7 @@ def train_vinet(
     machine = with_threads(machine_of(plan, device), None)
     data = load_data(plan)
     check_networks(plan.settings.vinet, data)
-    parts = _parts(plan, data)
+    parts = _parts(plan, data, seed)
     config = _config(plan, data, seed)
     _make(folder)
     with alone(folder):
@@ -119,9 +119,8 @@ def _save(model: TrainedVINet, done: Fit, metrics: dict[str, object], folder: Pa
         model.save(folder)
 
 
-def _parts(plan: Plan, data: SliceDataset) -> dict[str, SliceDataset]:
-    wanted = plan.settings.split
-    split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
+def _parts(plan: Plan, data: SliceDataset, seed: int) -> dict[str, SliceDataset]:
+    split = split_as(data, plan.settings.split).of(seed)
     return {name: data.subset(split.part(name)) for name in PARTS}
 
 

@@ -1,10 +1,11 @@
 """The networks of a run: each is trained once, kept by what determines it, and loaded again."""
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -50,6 +51,24 @@ class Retrained:
     convergence: dict[str, float]
 
 
+class _Cuts:
+    """The parts of a split, cut once as long as no other's are asked for."""
+
+    def __init__(self, data: SliceDataset) -> None:
+        self._data = data
+        self._last: tuple[Split, dict[str, SliceDataset], dict[str, Examples]] | None = None
+
+    def of(self, split: Split) -> tuple[dict[str, SliceDataset], dict[str, Examples]]:
+        if self._last is None or self._last[0] is not split:
+            parts = {name: self._data.subset(split.part(name)) for name in PARTS}
+            self._last = split, parts, {name: _examples(part) for name, part in parts.items()}
+        return self._last[1:]
+
+
+def _examples(part: SliceDataset) -> Examples:
+    return Examples(torch.from_numpy(part.images)[:, None], torch.from_numpy(part.labels))
+
+
 class TrainedNetworks:
     """What cells share in one run: data, split, store, machine, and the networks."""
 
@@ -69,14 +88,24 @@ class TrainedNetworks:
         self.machine = machine
         self.progress = progress
         self.clock = Clock()
-        self._parts = {name: data.subset(split.part(name)) for name in PARTS}
-        self._examples = {
-            name: Examples(torch.from_numpy(part.images)[:, None], torch.from_numpy(part.labels))
-            for name, part in self._parts.items()
-        }
+        self._cuts = _Cuts(data)
+        self._cut(split.of(plan.seeds[0]))
         self._networks: dict[str, nn.Module] = {}
         self._diverged: dict[str, str] = {}
         self._training = ""  # what sets its networks' training part apart from the split's
+
+    def _cut(self, own: Split) -> None:
+        self._own = own
+        self._parts, self._examples = self._cuts.of(own)
+
+    def at(self, seed: int) -> Self:
+        """The same workshop with the parts of a seed's fold; without folds it has them already."""
+        own = self.split.of(seed)
+        if own is self._own:
+            return self
+        other = copy.copy(self)
+        other._cut(own)
+        return other
 
     @property
     def settings(self) -> Settings:
@@ -91,7 +120,12 @@ class TrainedNetworks:
 
     def cell_key(self, cell: Cell) -> str:
         """A hash of all that can change the cell's figures."""
-        return key_of(cell.identity() | self._context() | {"plan": self.plan.identity()})
+        own, context = self.split.of(cell.seed), self._context()
+        if own is not self._own:
+            context["split"] = key_of(
+                {n: self.data.ids[i].tolist() for n, i in own.parts().items()}
+            )
+        return key_of(cell.identity() | context | {"plan": self.plan.identity()})
 
     def _context(self) -> dict[str, Any]:
         marked: dict[str, Any] = {"training": self._training} if self._training else {}

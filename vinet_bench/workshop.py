@@ -134,9 +134,10 @@ class Workshop(TrainedNetworks):
     def places_of(self, need: Need) -> list[tuple[str, str]]:
         """Kind and key of the artefacts that maps or a network are. Raises CellError for a fold of
         too few patients."""
+        shop = self.at(need.seed)
         if isinstance(need, Maps):
-            return [("maps", self._maps_key(need.method, need.seed, need.part))]
-        return self.learning(need.what).places(need)
+            return [("maps", shop._maps_key(need.method, need.seed, need.part))]
+        return shop.learning(need.what).places(need)
 
     def _maps_key(self, name: str, seed: int, part: str) -> str:
         info = method(name).info

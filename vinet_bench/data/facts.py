@@ -3,7 +3,7 @@ stands, and what it is like."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,16 @@ HASH_SIDE = 16
 
 
 def picture_facts(data: SliceDataset, split: Split) -> Facts:
-    """Of each of the N pictures, all of them arrays: part (N,), its place in PARTS; label (N,);
-    patient (N,), its place in patient_names; content (N, 8), a hash of the pixels; looks (N, 32), a
-    perceptual hash in which pictures that look alike have few different bits. Names are JSON.
+    """Of each of the N pictures, all of them arrays: part (N,), its place in PARTS, or (K, N), that
+    in each of K folds; label (N,); patient (N,), its place in patient_names; content (N, 8), a hash
+    of the pixels; looks (N, 32), a perceptual hash in which pictures that look alike have few
+    different bits. Names are JSON.
     """
-    parts = np.full(len(data), len(PARTS), np.uint8)
-    for place, name in enumerate(PARTS):
-        parts[split.part(name)] = place
     names, patients = np.unique(data.patients, return_inverse=True)
     return {
-        "part": parts,
+        "part": np.stack([_parts(one, len(data)) for one in split.folds])
+        if split.folds
+        else _parts(split, len(data)),
         "label": data.labels,
         "patient": patients.astype(np.int64),
         "content": np.stack([_content(picture) for picture in data.images]),
@@ -34,6 +34,26 @@ def picture_facts(data: SliceDataset, split: Split) -> Facts:
         "patient_names": _as_bytes(names.tolist()),
         "ids": _as_bytes(data.ids.tolist()),
     }
+
+
+def _parts(split: Split, count: int) -> NDArray[np.uint8]:
+    parts = np.full(count, len(PARTS), np.uint8)
+    for place, name in enumerate(PARTS):
+        parts[split.part(name)] = place
+    return parts
+
+
+def folds_of(facts: Facts) -> NDArray[np.uint8]:
+    """Each picture's place in PARTS in each fold, (K, N); one fold without cross-validation."""
+    return np.atleast_2d(facts["part"])
+
+
+def places_tested(facts: Facts, seeds: Iterable[int]) -> NDArray[np.int64]:
+    """The pictures that any of the seeds tests, sorted: those of one seed are in the order of its
+    scores. (C,)."""
+    folds = folds_of(facts)
+    chosen = [seed % len(folds) for seed in seeds]
+    return np.flatnonzero((folds[chosen] == PARTS.index("test")).any(axis=0))
 
 
 def names_of(facts: Facts, column: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vinet_bench.data.dataset import SliceDataset
-from vinet_bench.data.splits import Indices, split_slices
+from vinet_bench.data.splits import Indices, Split, split_as
 from vinet_bench.data.tables import named
 from vinet_bench.errors import UserError
 
@@ -42,8 +42,7 @@ def inspect_data(data: SliceDataset, wanted: "SplitSettings") -> Inspection:
     """
     facts, problems = [_intensities(data)], []
     try:
-        split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
-        parts = split.parts()
+        parts = _parts_of(split_as(data, wanted))
     except UserError as error:
         problems.append(str(error))
         parts = {"all": np.arange(len(data))}
@@ -56,6 +55,13 @@ def inspect_data(data: SliceDataset, wanted: "SplitSettings") -> Inspection:
         facts=tuple(facts),
         problems=tuple(problems),
     )
+
+
+def _parts_of(split: Split) -> dict[str, Indices]:
+    """The parts by name; with cross-validation what each fold tests, which is all there is."""
+    if not split.folds:
+        return split.parts()
+    return {f"test of fold {number}": one.test for number, one in enumerate(split.folds)}
 
 
 Found = tuple[list[str], list[str]]  # facts, problems

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vinet_bench.data.dataset import PARTS
 from vinet_bench.data.facts import names_of
 from vinet_bench.report import paper
 from vinet_bench.report.audit.material import test_patients
-from vinet_bench.report.figures import Figures, PlanRow
+from vinet_bench.report.figures import Figures, PlanRow, mean_of
 from vinet_bench.report.layout import Figure, Layout
 from vinet_bench.report.rows import rows_of
 from vinet_bench.report.uncertainty import Interval, Place, Scores, intervals_of, scores_of
@@ -25,7 +24,8 @@ class Side:
     """One of the two in one table: figures and scores by place and seed, reasons of failures.
 
     patients: whose each test picture is, (N,), or None if nobody knows. variants: fill and
-    retrained network. exact: its figures have no interval, and are taken as they are.
+    retrained network. exact: its figures have no interval, and are taken as they are. folds: each
+    seed tested other pictures, so that means are over all pictures.
     """
 
     rows: Sequence[PlanRow]
@@ -35,6 +35,7 @@ class Side:
     patients: NDArray[np.int64] | None = None
     variants: Sequence[tuple[str, str]] = ()
     exact: bool = False
+    folds: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,7 @@ def compared(layout: Layout) -> list[Figure]:
 def run_side(run: Run, layout: Layout) -> Side:
     """A run in one table."""
     figures, rows, wanted = Figures(run, layout.protocol), rows_of(run, layout), compared(layout)
-    facts = run.pictures()
-    patients = test_patients(facts) if facts else None
+    patients = test_patients(run)
     places = [(row, figure) for row in rows for figure in wanted]
     failures = {(r["name"], f.key): figures.failures(r, f) for r, f in places}
     values = {(r["name"], f.key): figures.values(r, f) for r, f in places}
@@ -103,6 +103,7 @@ def run_side(run: Run, layout: Layout) -> Side:
         scores_of(figures, wanted, rows, patients),
         patients,
         figures.variants,
+        folds=run.folds > 1,
     )
 
 
@@ -147,7 +148,7 @@ def _tested(run: Run) -> list[tuple[str, bytes, str]]:
     ids, patients = names_of(facts, "ids"), names_of(facts, "patient_names")
     return [
         (ids[i], facts["content"][i].tobytes(), patients[facts["patient"][i]])
-        for i in np.flatnonzero(facts["part"] == PARTS.index("test"))
+        for i in run.tested().tolist()
     ]
 
 
@@ -215,7 +216,8 @@ def _measured(
     if not values:
         return None
     used = tuple(values if seeds is None else seeds)
-    mean = math.fsum(values[s] for s in used) / len(used)
+    scores = side.scores.get(place, {}) if side.folds else {}
+    mean = mean_of({s: values[s] for s in used}, {s: scores[s] for s in used if s in scores})
     return Measured(mean, (mean, mean) if side.exact else intervals.get(place), used)
 
 

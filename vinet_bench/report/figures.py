@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ _BUDGETS = {
 }
 _WHERE = {"masks": "masks alone", "swapped": "swapped masks"}
 PlanRow = Mapping[str, Any]
+Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n))
 
 
+def mean_of(values: Mapping[int, float], scores: Mapping[int, Scores]) -> float:
+    """The mean of the values by seed; of all scores if each seed has those of its pictures."""
+    if scores.keys() >= values.keys():
+        return float(np.nanmean(np.concatenate([scores[seed] for seed in values])))
+    return math.fsum(values.values()) / len(values)
+
+
 def _variant(record: Record) -> tuple[str, str]:
     return record.cell.fill, record.cell.network
 
@@ -93,7 +101,7 @@ class Figures:
         self._cells: dict[tuple[str, str, str], dict[int, Cell]] = defaultdict(dict)
         self._failures: dict[str, list[Failure]] = defaultdict(list)
         self._budgets: dict[str, set[str]] = defaultdict(set)
-        self._pictures: dict[str, int] = {}
+        self._pictures: dict[str, dict[int, int]] = defaultdict(dict)
         self.variants = sorted({_variant(r) for r in own}, key=_preference)
         self.left_out = sorted({_variant(r) for r in every} - set(self.variants))
         for record in own:
@@ -113,7 +121,8 @@ class Figures:
             place = (cell.row, cell.budget, cell.trained_on, record.metric)
             self._values[place][cell.seed] = record.value
             self._cells[place[:3]][cell.seed] = cell
-            self._pictures[cell.row] = max(record.n, self._pictures.get(cell.row, 0))
+            fold, counts = cell.seed % self.run.folds, self._pictures[cell.row]
+            counts[fold] = max(record.n, counts.get(fold, 0))
 
     def _budget(self, row: PlanRow, figure: Figure) -> str:
         if figure.equal:
@@ -137,7 +146,7 @@ class Figures:
 
     def pictures(self, row: PlanRow) -> int:
         """The number of test pictures behind the row."""
-        return self._pictures.get(row["name"], 0)
+        return sum(self._pictures.get(row["name"], {}).values())
 
     def values(self, row: PlanRow, figure: Figure) -> dict[int, float]:
         """A figure by seed, in the order of the seeds."""
@@ -148,20 +157,46 @@ class Figures:
         """By seed the cells that a figure comes from."""
         return self._cells.get((row["name"], self._budget(row, figure), figure.trained_on), {})
 
-    def scores(self, row: PlanRow, figure: Figure) -> dict[int, NDArray[np.float64]]:
-        """By seed the scores of which a figure is the mean: (N,), NaN where a picture has none."""
+    def scores(self, row: PlanRow, figure: Figure) -> dict[int, Scores]:
+        """By seed the scores of which a figure is the mean: (N,), NaN where a picture has none, as
+        those have with cross-validation that the seed does not test."""
         place = (row["name"], self._budget(row, figure), figure.trained_on)
         stored = {seed: self.run.scores(cell) for seed, cell in sorted(self._cells[place].items())}
-        return {
+        found = {
             seed: arrays[figure.metric].astype(np.float64)
             for seed, arrays in stored.items()
             if figure.metric in arrays
         }
+        return found if self.run.folds == 1 else self._spread(found)
+
+    def _spread(self, found: Mapping[int, Scores]) -> dict[int, Scores]:
+        """Each seed's scores among the pictures that any seed tests. What does not fit its fold is
+        left out."""
+        every = self.run.tested()
+        spread = {}
+        for seed, own in found.items():
+            places = self.run.tested([seed])
+            if own.shape == places.shape:
+                wide = np.full(len(self.run.pictures()["label"]), np.nan)
+                wide[places] = own
+                spread[seed] = wide[every]
+        return spread
+
+    def estimate(self, row: PlanRow, figure: Figure) -> Estimate | None:
+        """A figure averaged over its seeds, or None; with cross-validation, where each seed tests
+        other pictures, over all pictures."""
+        values = self.values(row, figure)
+        if not values:
+            return None
+        found = estimate(list(values.values()))
+        if self.run.folds == 1:
+            return found
+        return replace(found, mean=mean_of(values, self.scores(row, figure)))
 
     def mean(self, row: PlanRow, figure: Figure) -> float | None:
-        """A figure averaged over its seeds, or None."""
-        values = self.values(row, figure)
-        return estimate(list(values.values())).mean if values else None
+        """The mean of `estimate`, or None."""
+        found = self.estimate(row, figure)
+        return found.mean if found else None
 
     def failures(self, row: PlanRow, figure: Figure | None = None) -> list[Failure]:
         """The row's failed cells: all of them, or those that a figure would have come from."""

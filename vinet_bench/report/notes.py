@@ -151,13 +151,35 @@ def _data(context: Context) -> list[str]:
     data = context.data
     sizes = data.get("parts", {})
     parts = ", ".join(f"{name} {sizes[name]}" for name in sorted(sizes, key=_order))
+    folds = f"in {data['folds']} folds " if data.get("folds") else ""
     patients = data.get("patients") if data.get("patients_known", True) else "an unknown number of"
     words = (
         f"Data: {data.get('name', 'unnamed')}, {data.get('slices', '?')} slices of {patients}"
-        f" patients, split by {data.get('split_by', 'patient')} ({parts})."
+        f" patients, split {folds}by {data.get('split_by', 'patient')} ({parts})."
     )
     mark = data.get("fingerprint")
-    return [words + (f" Fingerprint {mark}." if mark else ""), *_data_notes(data)]
+    told = words + (f" Fingerprint {mark}." if mark else "")
+    return [told, *_folds(context), *_data_notes(data)]
+
+
+def _folds(context: Context) -> list[str]:
+    """What cross-validation means for a figure."""
+    data, folds = context.data, context.data.get("folds", 0)
+    if not folds:
+        return []
+    used = len({seed % folds for seed in context.seeds})
+    part = (
+        f" Only some of the pictures were tested, those of {used} of {folds} folds: run --seeds"
+        f" {folds} for all."
+        if used < folds
+        else ""
+    )
+    unit = data.get("split_by", "patient")
+    unit = unit if data.get("patients_known", True) else "slice"
+    return [
+        f"Cross-validated: seed s tests fold s modulo {folds} and learns from the rest, each {unit}"
+        f" in one fold. Figures of pictures are means over all that were tested.{part}"
+    ]
 
 
 def _order(part: str) -> tuple[int, str]:
@@ -185,10 +207,11 @@ def _seeds_and_intervals(context: Context) -> list[str]:
         return []
     named = named_seeds(context.seeds).capitalize()
     unit = "patients" if context.data.get("patients_known", True) else "slices"
+    folds = context.data.get("folds", 0)
     shown = [f for f in context.layout.figures if f.interval]
     if any(context.uncertainty.interval(row, f) for row in context.rows for f in shown):
         over = (
-            f"over {unit} and seeds"
+            (f"over {unit}, each with the seeds of its fold" if folds else f"over {unit} and seeds")
             if count > 1
             else f"over {unit}; one seed says nothing of others"
         )

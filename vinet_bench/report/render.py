@@ -13,7 +13,7 @@ from markupsafe import Markup
 from vinet_bench.report import paper
 from vinet_bench.report.comparison import Comparison
 from vinet_bench.report.difference import Difference, Measured
-from vinet_bench.report.figures import PlanRow, estimate
+from vinet_bench.report.figures import PlanRow
 from vinet_bench.report.layout import Figure, Layout
 from vinet_bench.report.table import Sheet, Table
 from vinet_bench.report.uncertainty import Uncertainty
@@ -149,9 +149,8 @@ def _line(layout: Layout, uncertainty: Uncertainty, row: PlanRow) -> dict[str, s
     line = {"method": row["name"], "kind": row["kind"]}
     seeds: set[int] = set()
     for figure in layout.figures:
-        values = figures.values(row, figure)
-        seeds |= set(values)
-        found = estimate(list(values.values())) if values else None
+        seeds |= set(figures.values(row, figure))
+        found = figures.estimate(row, figure)
         low, high = uncertainty.interval(row, figure) or (None, None)
         line[figure.key] = _number(found.mean if found else None)
         line[f"{figure.key}_ci"] = _number(found.half if found else None)
@@ -172,7 +171,8 @@ def _columns(figure: Figure) -> list[str]:
 
 
 def to_csv(table: Table) -> str:
-    """One line a row, shares (not percent), means over seeds. _ci: half width of the t interval
+    """One line a row, shares (not percent), means over seeds (with cross-validation over pictures).
+    _ci: half width of the t interval
     over seeds; _low, _high: 95 % interval over patients and seeds; _p_vinet, _p_best: adjusted p
     of the difference."""
     layout, uncertainty = table.layout, table.uncertainty

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vinet_bench.errors import UserError
 from vinet_bench.report.audit import Finding, audit
-from vinet_bench.report.figures import Figures, PlanRow, estimate
+from vinet_bench.report.figures import Figures, PlanRow
 from vinet_bench.report.layout import DESTRUCTION, Figure, Layout, layouts_of
 from vinet_bench.report.notes import Context, all_notes, all_warnings, reasons
 from vinet_bench.report.rows import NETWORKS, rows_of
@@ -40,16 +40,16 @@ def bracketed(figure: Figure, interval: Interval) -> str:
 
 def _cell(context: Context, row: PlanRow, figure: Figure) -> str:
     figures = context.figures
-    values = list(figures.values(row, figure).values())
-    if not values:
+    found = figures.estimate(row, figure)
+    if found is None:
         failed = figures.failures(row, figure)
         return f"failed ({context.reasons[failed[0].reason]})" if failed else ABSENT
-    found, scale = estimate(values), 100 if figure.percent else 1
+    values, scale = figures.values(row, figure), 100 if figure.percent else 1
     mean = rounded(scale * found.mean, figure.digits)
     interval = context.uncertainty.interval(row, figure) if figure.interval else None
     if interval is not None:
         return f"{mean} {bracketed(figure, interval)}{context.uncertainty.marks(row, figure)}"
-    if found.half is None or (row["kind"] == "reference" and len(set(values)) == 1):
+    if found.half is None or (row["kind"] == "reference" and len(set(values.values())) == 1):
         return mean  # the same for every seed by definition, not by luck: no interval
     return f"{mean} ± {rounded(scale * found.half, figure.digits)}"
 

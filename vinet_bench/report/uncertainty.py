@@ -58,8 +58,7 @@ class Uncertainty:
 
     @cached_property
     def _patients(self) -> NDArray[np.int64] | None:
-        facts = self.figures.run.pictures()
-        return test_patients(facts) if facts else None
+        return test_patients(self.figures.run)
 
     @cached_property
     def _scores(self) -> dict[Place, dict[int, Scores]]:

@@ -5,7 +5,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vinet_bench.data.dataset import PARTS
 from vinet_bench.records import Cell
 from vinet_bench.report.figures import Figures, PlanRow
 from vinet_bench.report.layout import Figure, Layout
@@ -39,8 +38,7 @@ class Material:
     @cached_property
     def patients(self) -> NDArray[np.int64] | None:
         """Whose each test picture is, (N,), or None if no facts were kept."""
-        facts = self.run.pictures()
-        return test_patients(facts) if facts else None
+        return test_patients(self.run)
 
     def mean(self, row: PlanRow, metric: str, trained_on: str = "pictures") -> float | None:
         """A row's figure, averaged over its seeds; None if there is none."""
@@ -67,7 +65,8 @@ class Material:
         return [record.cell for record in every if record.error]
 
 
-def test_patients(facts: dict[str, NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Whose each test picture is, in the order of the scores, (N,)."""
-    found: NDArray[np.int64] = facts["patient"][facts["part"] == PARTS.index("test")]
-    return found
+def test_patients(run: Run) -> NDArray[np.int64] | None:
+    """Whose each picture is that any seed tests, in the order of the scores, (N,); None if no facts
+    were kept."""
+    facts = run.pictures()
+    return facts["patient"][run.tested()] if facts else None

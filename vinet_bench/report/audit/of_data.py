@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vinet_bench.data.dataset import PARTS
-from vinet_bench.data.facts import Facts, names_of
+from vinet_bench.data.facts import Facts, folds_of, names_of
 from vinet_bench.data.tables import named
 from vinet_bench.report.audit.finding import Finding, percent
 
@@ -33,17 +33,18 @@ def _patients(facts: Facts, known: bool) -> Finding:
             "unknown: nobody can say whether slices of one patient stand on both sides;"
             " intervals are over slices, and too narrow if patients repeat",
         )
-    homes = np.zeros((facts["patient"].max() + 1, len(PARTS) + 1), bool)
-    homes[facts["patient"], facts["part"]] = True
-    torn = np.flatnonzero(homes[:, : len(PARTS)].sum(axis=1) > 1)
+    homes = np.zeros((len(folds_of(facts)), facts["patient"].max() + 1, len(PARTS) + 1), bool)
+    for fold, part in zip(homes, folds_of(facts), strict=True):
+        fold[facts["patient"], part] = True
+    torn = np.flatnonzero((homes[..., : len(PARTS)].sum(axis=2) > 1).any(axis=0))
     if len(torn) == 0:
-        return Finding(topic, "fine", f"none of {len(homes)} stands on two sides of the split")
+        return Finding(topic, "fine", f"none of {homes.shape[1]} stands on two sides of the split")
     names = names_of(facts, "patient_names")
-    share = percent(len(torn) / len(homes))
+    share = percent(len(torn) / homes.shape[1])
     return Finding(
         topic,
         "broken",
-        f"{len(torn)} of {len(homes)} ({share}) have slices on two sides of the split"
+        f"{len(torn)} of {homes.shape[1]} ({share}) have slices on two sides of the split"
         f" ({named([names[i] for i in torn])}): accuracies are too high by what networks remember",
     )
 
@@ -55,7 +56,7 @@ def _twins(facts: Facts) -> Finding:
     twice = np.flatnonzero(sizes[group] > 1)
     if len(twice) == 0:
         return Finding(topic, "fine", f"none of {len(group)} is there twice")
-    torn = _differing(group, facts["part"])
+    torn = np.unique(np.concatenate([_differing(group, part) for part in folds_of(facts)]))
     share = percent(len(twice) / len(group))
     words = f"{len(twice)} of {len(group)} ({share}) are there twice or more"
     odd = _differing(group, facts["label"])
@@ -82,14 +83,8 @@ def _differing(group: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[n
 
 def _near(facts: Facts) -> Finding:
     topic = "pictures that look alike"
-    tested = np.flatnonzero(facts["part"] == TEST)
-    learnt = np.flatnonzero(facts["part"] < TEST)
-    ids = names_of(facts, "ids")
-    found = [
-        f"{ids[tested[a]]} = {ids[learnt[b]]}"
-        for a, b in _alike(facts["looks"][tested], facts["looks"][learnt])
-        if (facts["content"][tested[a]] != facts["content"][learnt[b]]).any()
-    ]
+    ids, content = names_of(facts, "ids"), facts["content"]
+    found = [f"{ids[a]} = {ids[b]}" for a, b in _pairs(facts) if (content[a] != content[b]).any()]
     if not found:
         return Finding(topic, "fine", "no test picture is a slightly changed training picture")
     return Finding(
@@ -98,6 +93,18 @@ def _near(facts: Facts) -> Finding:
         f"{len(found)} pairs of a test and a training picture differ in at most {NEAR_BITS} of 256"
         f" bits of a perceptual hash ({named(found)}): look whether one is a copy of the other",
     )
+
+
+def _pairs(facts: Facts) -> Iterator[tuple[int, int]]:
+    """A test and another picture that look alike, each two of them once in whatever fold."""
+    met: set[tuple[int, int]] = set()
+    for part in folds_of(facts):
+        tested, learnt = np.flatnonzero(part == TEST), np.flatnonzero(part < TEST)
+        for a, b in _alike(facts["looks"][tested], facts["looks"][learnt]):
+            pair = int(tested[a]), int(learnt[b])
+            if pair[::-1] not in met:
+                met.add(pair)
+                yield pair
 
 
 def _alike(ones: NDArray[np.uint8], others: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:

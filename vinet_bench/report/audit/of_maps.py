@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class _Reading:
 
 
 def _mean(hits: Hits) -> float:
-    return float(np.mean([scores.mean() for scores in hits.values()])) if hits else -1.0
+    return float(np.mean([np.nanmean(scores) for scores in hits.values()])) if hits else -1.0
 
 
 def _read(material: Material, row: PlanRow, readers: tuple[str, ...]) -> Hits:
@@ -94,8 +95,11 @@ def _reading(
     if ones.size == 0 or chosen.sum() < FEWEST:
         return None
     ones, others = ones[:, chosen], others[:, chosen]
-    p = float(paired_permutation((ones - others)[None], patients[chosen])[0])
-    return _Reading(row, float(ones.mean()), float(others.mean()), p)
+    apart = ones - others
+    if np.isnan(apart).all():  # cross-validated, and no seed of both tested any
+        return None
+    p = float(paired_permutation(apart[None], patients[chosen])[0])
+    return _Reading(row, float(np.nanmean(ones)), float(np.nanmean(others)), p)
 
 
 def _adjusted(readings: list[_Reading]) -> list[_Reading]:
@@ -177,7 +181,7 @@ def _label(material: Material) -> Iterator[Finding]:
     for row in material.of_kind("method"):
         right = material.scores(row, "explained_accuracy")
         if right:
-            wrong = 1 - next(iter(right.values()))
+            wrong = _first_tested(right) == 0
             readings.append(_reading(material, row, _read(material, row, READERS), honest, wrong))
     known = [reading for reading in readings if reading is not None]
     if not known:
@@ -195,6 +199,11 @@ def _label(material: Material) -> Iterator[Finding]:
     )
     verdict: Verdict = "broken" if bad else "fine"
     yield Finding("the test label", verdict, reason if bad else good, material.protocol)
+
+
+def _first_tested(hits: Hits) -> Scores:
+    """Each picture's hit in the first seed that tests it, NaN where none does. (N,)."""
+    return reduce(lambda one, other: np.where(np.isnan(one), other, one), hits.values())
 
 
 def _swapped(material: Material) -> Iterator[Finding]:
@@ -263,4 +272,7 @@ def _values(material: Material) -> Iterator[Finding]:
 
 def _saturated(material: Material, row: PlanRow) -> float:
     kept = list(material.scores(row, "fraction_kept").values())
-    return float((np.stack(kept) > EVERYTHING).mean()) if kept else 0.0
+    if not kept:
+        return 0.0
+    shares = np.stack(kept)
+    return float((shares[~np.isnan(shares)] > EVERYTHING).mean())

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import rankdata
 
-from vinet_bench.data.dataset import PARTS
 from vinet_bench.data.facts import names_of
 from vinet_bench.records import Cell
 from vinet_bench.stored_run import Run
@@ -55,7 +54,7 @@ def gallery(run: Run) -> dict[str, Any] | None:
 
 def _cases(run: Run, shown: Arrays, differ: list[float]) -> list[dict[str, Any]]:
     facts = run.pictures()
-    test = np.flatnonzero(facts["part"] == PARTS.index("test"))[shown["places"]]
+    test = run.tested(run.seeds[:1])[shown["places"]]
     ids, classes = names_of(facts, "ids"), run.plan["data"]["class_names"]
     areas: list[float | None] = [None] * len(test)
     if "evidence" in shown:

@@ -41,7 +41,8 @@ def _data(data: Plan) -> str:
 def _split(data: Plan) -> str:
     parts = data.get("parts", {})
     sizes = ", ".join(f"{parts[p]} {p}" for p in ("train", "validation", "test") if p in parts)
-    return f"by {data.get('split_by', 'patient')}: {sizes}"
+    folds = f" in {data['folds']} folds" if data.get("folds") else ""
+    return f"by {data.get('split_by', 'patient')}{folds}: {sizes}"
 
 
 def _networks(settings: Plan) -> str:
