@@ -357,13 +357,14 @@ def test_the_audit_finds_leaks_in_any_fold() -> None:
     assert found[2].reason.startswith("1 pairs")  # not twice, though each is tested in its fold
 
 
-def test_facts_without_a_fold_are_refused() -> None:
+def test_facts_of_folds_that_no_run_has_are_refused() -> None:
     facts = picture_facts(noise(), two_folds())
     check_facts(facts, 5)
     assert facts["part"].shape == (2, N)
     assert np.array_equal(places_tested(facts, [5]), two_folds().folds[1].test)
-    with pytest.raises(ValueError, match="no fold"):
-        check_facts(facts | {"part": facts["part"][:0]}, 5)
+    for part in (facts["part"][:1], facts["part"].repeat(11, axis=0)):
+        with pytest.raises(ValueError, match="folds"):
+            check_facts(facts | {"part": part}, 5)
 
 
 # ---- whole runs
@@ -418,3 +419,17 @@ def test_the_phantom_divides_its_slices_likewise() -> None:
     split = split_as(load_data(plan), plan.settings.split)
     assert np.array_equal(split.tested(range(3)), np.arange(60))
     assert set(split.parts()) == set(PARTS)
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_tables(command: Command) -> None:
+    pytest.importorskip("ray")
+    mine = make_folder(command.folder / "mine", masks=True, patients=True)
+    words = [*asked(mine, *FAST[:2], "threads=1"), "--seeds", "2", "--device", "cpu", "--out"]
+    words[words.index("random,outline")] = "vinet,random"
+    for out, workers in (("alone", []), ("there", ["--workers", "1"])):
+        assert command("run", "occlusion", *words, out, *workers).code == 0
+    alone, there = (
+        (command.folder / out / "table2.csv").read_bytes() for out in ("alone", "there")
+    )
+    assert there == alone

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vinet_bench.data.tables import printable
 
 Arrays = Mapping[str, NDArray[Any]]
+MOST_FOLDS = 20  # of the setting split.folds
 PARTS, CONTENT_BYTES, LOOKS_BYTES = 3, 8, 32  # of data.facts; a fourth part is none of them
 
 
@@ -18,8 +19,8 @@ def check_facts(facts: Arrays, classes: int) -> None:
     folds = np.ndim(facts.get("part", 0)) == 2  # cross-validated
     part = _of(facts, "part", "u", (None, None) if folds else (None,))
     count = part.shape[-1]
-    if len(part) == 0 and folds:
-        raise ValueError("no fold")
+    if folds and not 2 <= len(part) <= MOST_FOLDS:
+        raise ValueError("folds")
     for name, width in (("content", CONTENT_BYTES), ("looks", LOOKS_BYTES)):
         if _of(facts, name, "u", (count, width)).dtype != np.uint8:
             raise ValueError(name)

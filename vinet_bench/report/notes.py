@@ -210,11 +210,8 @@ def _seeds_and_intervals(context: Context) -> list[str]:
     folds = context.data.get("folds", 0)
     shown = [f for f in context.layout.figures if f.interval]
     if any(context.uncertainty.interval(row, f) for row in context.rows for f in shown):
-        over = (
-            (f"over {unit}, each with the seeds of its fold" if folds else f"over {unit} and seeds")
-            if count > 1
-            else f"over {unit}; one seed says nothing of others"
-        )
+        seeds = ", each with the seeds of its fold" if folds else " and seeds"
+        over = f"over {unit}{seeds if count > 1 else '; one seed says nothing of others'}"
         bracket = f" In brackets: 95 % interval {over} (whole {unit} are drawn)."
     else:
         bracket = ""
