@@ -33,12 +33,13 @@ from baselines.maskers import MeaningfulPerturbation, RealTimeMasker
 from baselines.perturbation import LIME, KernelSHAP, Occlusion
 from baselines.rise import RISE
 from baselines.vbp import VisualBackProp
-from baselines.vinet import VINetMap
+from baselines.vinet import SealedVINetMap, VINetMap
 from vinet_bench.given_maps import WORD
 from vinet_bench.methods import MethodFactory, SaliencyMethod, Wrapper
 
 METHODS: dict[str, MethodFactory] = {
     "vinet": VINetMap,
+    "vinet-sealed": SealedVINetMap,
     "vbp": VisualBackProp,
     "cam": CAM,
     "lrp": LRP,

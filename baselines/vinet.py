@@ -1,10 +1,11 @@
-"""VINet explains itself: its importance map."""
+"""VINets explain themselves: their importance maps."""
 
 import torch
 from torch import Tensor
 
 from baselines.base import NetworkMethod
 from vinet_bench.methods import MethodInfo
+from vinet_bench.sealed import SealedVINet
 from vinet_bench.vinet import VINet
 
 
@@ -20,9 +21,26 @@ class VINetMap(NetworkMethod):
         sign="unsigned",
         class_specific=False,
     )
+    explained: type[VINet] = VINet
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        if not isinstance(self.model, VINet):
-            raise TypeError("the method 'vinet' explains a VINet only")
+        if not isinstance(self.model, self.explained):
+            raise TypeError(f"the method '{self.info.name}' explains a {self.explained.__name__}")
         return self.model.importance_map(images)[:, 0]
+
+
+class SealedVINetMap(VINetMap):
+    """The map of a VINet that is trained so that it cannot be a code (docs/sealed.md)."""
+
+    info = MethodInfo(
+        name="vinet-sealed",
+        title="VINet (sealed)",
+        paper="after Jethani et al. 2021, arXiv 2103.01890",
+        explains="sealed",
+        scaling="as-is",
+        sign="unsigned",
+        class_specific=False,
+        variant="a fixed share of the pixels, read by a classifier that learns from random masks",
+    )
+    explained = SealedVINet

@@ -13,6 +13,7 @@ from protocols.policies import Policies
 from protocols.road import Road
 from protocols.robustness import Robustness
 from protocols.sanity import Sanity
+from protocols.sealing import Sealing
 from protocols.shortcut import Shortcut
 from vinet_bench.protocols import ProtocolFactory
 
@@ -32,4 +33,5 @@ PROTOCOLS: dict[str, ProtocolFactory] = {
     "complexity": Complexity,
     "policies": Policies,
     "shortcut": Shortcut,
+    "sealing": Sealing,
 }

@@ -190,7 +190,7 @@ def living_maps(workshop: Workshop, name: str, seed: int) -> Tensor:
     """Raw test maps, (N, H, W), 0 for pictures that the method did not explain: `records` leaves
     their scores out. Raises CellError if VINet's own of a picture is constant."""
     maps = workshop.maps(name, seed, "test")
-    if method(name).info.explains == "vinet":
+    if method(name).info.explains in ("vinet", "sealed"):
         check_alive(maps)
     return torch.where(torch.from_numpy(workshop.tested(name))[:, None, None], maps, 0.0)
 

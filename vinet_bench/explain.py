@@ -57,9 +57,10 @@ def explain(
 def _suitable(name: str) -> SaliencyMethod:
     """A method that explains a VINet. Raises UserError for an unknown one, or any other."""
     chosen = method(name)
-    if chosen.info.explains == "classifier":
+    other = {"classifier": "classifier", "sealed": "sealed VINet"}.get(chosen.info.explains)
+    if other is not None:
         raise UserError(
-            f"--method {name}: it explains the classifier of `vinet-bench run`, not a VINet:"
+            f"--method {name}: it explains the {other} of `vinet-bench run`, not a VINet:"
             f" leave --method out, or compare with `vinet-bench run all --methods vinet,{name}`"
         )
     if chosen.info.explains == "nothing":

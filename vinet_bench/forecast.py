@@ -32,7 +32,12 @@ from vinet_bench.training import Examples, fit
 from vinet_bench.workshop import Workshop
 
 STEPS = 4  # that are timed
-TITLES = {"vinet": "VINet", "classifier": "explained classifier", "resnet18": "ResNet-18"}
+TITLES = {
+    "vinet": "VINet",
+    "sealed": "sealed VINet",
+    "classifier": "explained classifier",
+    "resnet18": "ResNet-18",
+}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ class MethodInfo:
     """What the suite must know of a method.
 
     explains: the network whose decision is explained: 'classifier' (the one that methods share, a
-    VGG-16 unless --explain names another), 'vinet', or 'nothing' for a control.
+    VGG-16 unless --explain names another), 'vinet', 'sealed' (a VINet trained as docs/sealed.md
+    says), or 'nothing' for a control.
     kind: 'method'; 'control', which reserves as many pixels as VINet; 'oracle', which knows.
     sign: what the raw maps hold: 'signed', where negative values speak against the class, or
     'unsigned', where there are none.
@@ -34,7 +35,7 @@ class MethodInfo:
     name: str
     title: str
     paper: str
-    explains: Literal["classifier", "vinet", "nothing"] = "classifier"
+    explains: Literal["classifier", "vinet", "sealed", "nothing"] = "classifier"
     kind: Literal["method", "control", "oracle"] = "method"
     scaling: str = "positive"
     variant: str = ""

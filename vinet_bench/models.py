@@ -17,8 +17,9 @@ from vinet_bench.data.pictures import LARGEST
 from vinet_bench.data.tables import check_bytes, printable, shown
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.masks import constant
-from vinet_bench.networks import build_classifier, build_importance
-from vinet_bench.settings import Frozen, VINetTraining
+from vinet_bench.networks import build_classifier, build_critic, build_importance
+from vinet_bench.sealed import SealedVINet
+from vinet_bench.settings import Frozen, SealedTraining, VINetTraining
 from vinet_bench.training import Machine, VINetTask, as_pictures, evaluation_batch, predict
 from vinet_bench.vinet import VINet
 from vinet_bench.writing import replacing
@@ -45,6 +46,19 @@ def build_vinet(
         )
     except ValueError as error:
         raise UserError(f"--set vinet.classifier={training.classifier}: {error}") from None
+
+
+def build_sealed(
+    training: SealedTraining, num_classes: int, size: tuple[int, int], seed: int
+) -> SealedVINet:
+    """An untrained sealed VINet for pictures of this size (height, width)."""
+    return SealedVINet(
+        build_importance(training.importance, seed, training.width),
+        build_classifier(training.classifier, num_classes, seed, training.width, size),
+        example=torch.zeros(1, 1, *size),
+        wanted=training,
+        critic=build_critic(num_classes, seed) if training.critic else None,
+    )
 
 
 def vinet_task(training: VINetTraining) -> VINetTask:

@@ -11,7 +11,8 @@ from vinet_bench.records import Cell
 class Network:
     """A network to be trained; two cells that need equal ones share it.
 
-    kind: 'vinet', 'classifier' (explained) or 'resnet18' (retrained). what: what it is trained on.
+    kind: 'vinet', 'sealed', 'classifier' (explained) or 'resnet18' (retrained). what: what it is
+    trained on.
     """
 
     kind: str

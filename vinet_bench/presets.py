@@ -7,6 +7,7 @@ from vinet_bench.settings import (
     Curves,
     Evaluation,
     Explained,
+    SealedTraining,
     Settings,
     Split,
     Training,
@@ -50,6 +51,14 @@ _VINET = VINetTraining(
     warmup=0.3,
     shift=4.0,
 )
+_SEALED = SealedTraining(
+    **_CLASSIFIER.model_dump(include={"learning_rate", "schedule", "flips"}),
+    epochs=30,
+    batch=16,
+    width=0.5,
+    importance="local",
+    classifier="resnet18",
+)
 _TINY = {"epochs": 2, "batch": 16, "width": 0.25}
 
 PRESETS = {
@@ -61,6 +70,7 @@ PRESETS = {
             size=32,
             # Too few steps for M to fall from "keep everything".
             vinet=_VINET.model_copy(update=_TINY | {"shift": 0.0, "warmup": 0.0}),
+            sealed=_SEALED.model_copy(update=_TINY | {"warmup": 0.0}),
             explained=_EXPLAINED.model_copy(update=_TINY),
             retrain=_CLASSIFIER.model_copy(update=_TINY),
             mask_size=32,
@@ -77,6 +87,7 @@ PRESETS = {
             split=Split(validation=1 / 9, test=1 / 3),
             size=64,
             vinet=_VINET,
+            sealed=_SEALED,
             explained=_EXPLAINED,
             retrain=_CLASSIFIER,
             mask_size=32,
@@ -90,6 +101,7 @@ PRESETS = {
             split=Split(validation=1 / 13, test=4 / 13),
             size=64,
             vinet=_VINET.model_copy(update={"epochs": 14, "alpha": 5.0}),
+            sealed=_SEALED,
             explained=_EXPLAINED.model_copy(update={"epochs": 15, "batch": 64}),
             retrain=_CLASSIFIER.model_copy(update={"epochs": 10, "batch": 64}),
             mask_size=32,

@@ -72,6 +72,49 @@ class VINetTraining(Training):
     antialias: bool = Field(False, description="antialias M when it is resized")
 
 
+class SealedTraining(Training):
+    """A VINet whose map cannot be a code (docs/sealed.md), and what else was tried to that end."""
+
+    importance: str = Field("deeplabv3plus", description="importance network, ours or smp:NAME")
+    classifier: str = Field("seresnet50", description="classifier, ours or timm:NAME")
+    share: float = Field(
+        0.04, ge=0, lt=1, description="share of the pixels that every map keeps; 0: Eq. 1, a price"
+    )
+    cells: int = Field(8, ge=4, le=256, description="cells a side in which maps and masks vary")
+    masks: Literal["random", "others", "own"] = Field(
+        "others",
+        description="what the classifier learns to read under: random masks; those and other"
+        " pictures' maps; each picture's own map",
+    )
+    replace: Literal["noise", "air", "swap"] = Field(
+        "noise",
+        description="what takes a destroyed pixel's place: Eq. 3 to 5; zero; another picture",
+    )
+    target: Literal["prediction", "label"] = Field(
+        "prediction", description="what kept pixels must give: the classifier's answer to the whole"
+    )
+    complement: float = Field(
+        1.0, ge=0, description="weight of what the pixels that are not kept must not give"
+    )
+    warmup: float = Field(
+        0.3, ge=0, lt=1, description="share of the epochs in which the classifier sees all"
+    )
+    moves: float = Field(
+        0.1, ge=0, lt=0.5, description="random shifts in training, as a share of the side"
+    )
+    price: float = Field(
+        2.0, ge=0, description="a of Eq. 6 without a share, while the kept pixels say enough"
+    )
+    critic: float = Field(
+        0.0, ge=0, description="weight of a reader of the map alone, whose gradient is reversed"
+    )
+    samples: int = Field(1, ge=1, le=32, description="draws of the noise a step, for the map")
+    views: bool = Field(
+        False, description="the map is of a flipped view in training, the mean of four in a test"
+    )
+    shift: float = Field(4.0, description="added to M0 before Eq. 1, where there is no share")
+
+
 class Evaluation(Frozen):
     """How closely the protocols that train nothing look."""
 
@@ -160,6 +203,7 @@ class Settings(Frozen):
     split: Split = Split()
     size: int = Field(128, ge=SIZES[0], le=SIZES[1], description="side of the pictures in pixels")
     vinet: VINetTraining = VINetTraining()
+    sealed: SealedTraining = SealedTraining()
     explained: Explained = Field(Explained(), description="what CAM, VBP, LRP... explain")
     retrain: Training = Field(Training(), description="the ResNet-18 of the protocols")
     mask_size: int = Field(

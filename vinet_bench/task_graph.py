@@ -78,7 +78,7 @@ def _folded(networks: Sequence[Network]) -> bool:
 def _behind(need: Need) -> list[Need]:
     """The network that maps explain."""
     kind = method(need.method).info.explains if isinstance(need, Maps) else ""
-    return [Network(kind, explained_on(), need.seed)] if kind in ("vinet", "classifier") else []
+    return [Network(kind, explained_on(), need.seed)] if kind not in ("", "nothing") else []
 
 
 def title(task: Task) -> str:

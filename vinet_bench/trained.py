@@ -19,13 +19,14 @@ from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError
 from vinet_bench.metrics import hits
-from vinet_bench.models import build_vinet, vinet_task
+from vinet_bench.models import build_sealed, build_vinet, vinet_task
 from vinet_bench.networks import build_classifier, build_explained
 from vinet_bench.networks.explained import load_weights
 from vinet_bench.networks_needed import UNTOUCHED, Network, explained_on
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
+from vinet_bench.sealed_training import SealedTask
 from vinet_bench.settings import Settings, Training
 from vinet_bench.store import Store
 from vinet_bench.training import Classification, Examples, Fit, Machine, Task, fit, predict
@@ -167,7 +168,8 @@ class TrainedNetworks:
     # -- networks
 
     def explained(self, kind: str, seed: int) -> nn.Module:
-        """The network that a method explains: 'vinet' or 'classifier'; a control gets none."""
+        """The network that a method explains: 'vinet', 'sealed' or 'classifier'; a control gets
+        none."""
         if kind == "nothing":
             return nn.Identity()
         if kind == "classifier" and self.settings.explained.weights:
@@ -180,12 +182,15 @@ class TrainedNetworks:
         return self._trained(self.recipe(kind), seed, need)
 
     def recipe(self, kind: str) -> Recipe:
-        """How the run's networks are made: 'vinet', 'classifier' (explained) or 'resnet18'."""
-        vinet, explained, retrain = (
-            self.settings.vinet, self.settings.explained, self.settings.retrain,
+        """How the run's networks are made: 'vinet', 'sealed', 'classifier' (explained) or
+        'resnet18'."""
+        vinet, sealed, explained, retrain = (
+            self.settings.vinet, self.settings.sealed, self.settings.explained,
+            self.settings.retrain,
         )  # fmt: skip
         return {
             "vinet": Recipe("VINet", vinet, self._new_vinet, vinet_task(vinet)),
+            "sealed": Recipe("Sealed VINet", sealed, self._new_sealed, SealedTask(sealed)),
             "classifier": Recipe(
                 explained.network, explained, self._new_explained, Classification()
             ),
@@ -281,6 +286,9 @@ class TrainedNetworks:
 
     def _new_vinet(self, seed: int) -> nn.Module:
         return build_vinet(self.settings.vinet, self.data.num_classes, self.data.size, seed)
+
+    def _new_sealed(self, seed: int) -> nn.Module:
+        return build_sealed(self.settings.sealed, self.data.num_classes, self.data.size, seed)
 
     def _checkpoint(self, key: str) -> Checkpoint:
         return Checkpoint(self.store.folder / "artefacts" / "checkpoints" / f"{key}.pt")

@@ -18,7 +18,7 @@ from vinet_bench.models import check_alive
 from vinet_bench.networks_needed import SHUFFLED, Maps, Need, explained_on, fold_names
 from vinet_bench.records import key_of
 from vinet_bench.seeds import few_by_content, generator, picture_generators
-from vinet_bench.settings import VINetTraining
+from vinet_bench.settings import SealedTraining, Training, VINetTraining
 from vinet_bench.trained import TrainedNetworks
 from vinet_bench.training import Examples, as_pictures, predict
 
@@ -38,8 +38,15 @@ class Workshop(TrainedNetworks):
 
     def with_vinet(self, wanted: VINetTraining) -> "Workshop":
         """The same workshop for another VINet; the networks that it makes go with it."""
+        return self._with("vinet", wanted)
+
+    def with_sealed(self, wanted: SealedTraining) -> "Workshop":
+        """As `with_vinet`, for another sealed VINet."""
+        return self._with("sealed", wanted)
+
+    def _with(self, section: str, wanted: Training) -> "Workshop":
         other = copy.copy(self)
-        settings = self.settings.model_copy(update={"vinet": wanted})
+        settings = self.settings.model_copy(update={section: wanted})
         other.plan = self.plan.model_copy(update={"settings": settings})
         other._networks = dict(self._networks)
         other.clock = Clock()  # what it makes is no task of the run's: it counts for the cell
@@ -141,7 +148,11 @@ class Workshop(TrainedNetworks):
 
     def _maps_key(self, name: str, seed: int, part: str) -> str:
         info = method(name).info
-        network = {"vinet": self.settings.vinet, "classifier": self.settings.explained}
+        network = {
+            "vinet": self.settings.vinet,
+            "sealed": self.settings.sealed,
+            "classifier": self.settings.explained,
+        }
         training = network[info.explains].model_dump() if info.explains in network else {}
         parts = {"method": name, "part": part, "seed": seed, "training": training}
         if part == "test" and not self.tested(name).all():
@@ -229,7 +240,7 @@ class Workshop(TrainedNetworks):
 
     def _living(self, name: str, seed: int, part: str) -> Tensor:
         maps = self.maps(name, seed, part)
-        if part == "test" and method(name).info.explains == "vinet":
+        if part == "test" and method(name).info.explains in ("vinet", "sealed"):
             check_alive(maps)
         return maps
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from vinet_bench.errors import unknown_name
-from vinet_bench.networks import classifiers, foreign, gridnet, importance, segnet
+from vinet_bench.networks import classifiers, foreign, gridnet, importance, local, segnet
+from vinet_bench.networks.critic import mask_critic
 from vinet_bench.networks.explained import without_inplace
 
 CLASSIFIERS: Mapping[str, Callable[[int, float], nn.Module]] = MappingProxyType(
@@ -26,6 +27,7 @@ IMPORTANCE: Mapping[str, Callable[[float], nn.Module]] = MappingProxyType(
     {
         "deeplabv3plus": importance.deeplabv3plus,
         "gridnet": gridnet.gridnet,
+        "local": local.local,
         "segnet": segnet.segnet,
         "unet": importance.unet,
     }
@@ -76,6 +78,12 @@ def build_importance(name: str, seed: int, width: float = 1.0) -> nn.Module:
         if name in IMPORTANCE:
             return he_initialised(IMPORTANCE[name](width))
         return he_initialised(foreign.smp_network(name))
+
+
+def build_critic(num_classes: int, seed: int) -> nn.Module:
+    """A reader of masks alone, (B, 1, H, W) -> (B, K)."""
+    with _seeded(seed):
+        return he_initialised(mask_critic(num_classes))
 
 
 def he_initialised(model: nn.Module) -> nn.Module:

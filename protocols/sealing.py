@@ -1,0 +1,237 @@
+"""Whether a VINet's map can be kept from being a code: a row for each way (docs/sealed.md)."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from protocols.shared import (
+    Floats,
+    Measured,
+    living_maps,
+    mask_scores,
+    not_negative,
+    occluded,
+    records,
+    scores,
+    shown,
+)
+from vinet_bench.data.dataset import PARTS
+from vinet_bench.localisation import Masks, iou, mass_accuracy
+from vinet_bench.masks import top_k
+from vinet_bench.methods import method
+from vinet_bench.metrics import evidence_precision
+from vinet_bench.plan import Plan
+from vinet_bench.protocols import ProtocolInfo, TableRow
+from vinet_bench.records import Cell, Record
+from vinet_bench.report.layout import MASKED, METHOD, Figure, Layout
+from vinet_bench.sealed import pixels_of
+from vinet_bench.seeds import picture_generators
+from vinet_bench.workshop import Workshop, natural_budget
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to seal a VINet, or what it is held against.
+
+    changes: of the settings under `sealed`. method: whose maps the row has.
+    """
+
+    title: str
+    block: str
+    changes: Mapping[str, float | str] = field(default_factory=dict)
+    method: str = "vinet-sealed"
+
+
+_YARD, _OURS, _ALONE, _PARTS = "yardsticks", "sealed", "one idea alone", "parts of it"
+# The paper's training but for the price, which rests while the classifier cannot do its work.
+_PRICE: dict[str, float | str] = {
+    "masks": "own",
+    "share": 0.0,
+    "target": "label",
+    "complement": 0.0,
+    "moves": 0.0,
+}
+_BUDGET = {name: value for name, value in _PRICE.items() if name != "share"}
+VARIANTS = {
+    "vinet": Variant("VINet", _YARD, method="vinet"),
+    "outline": Variant("Outline", _YARD, method="outline"),
+    "centre": Variant("Centre", _YARD, method="centre"),
+    "sealed": Variant("Sealed", _OURS),
+    "price": Variant("A price that follows the classifier", _ALONE, _PRICE),
+    "budget": Variant("A fixed share", _ALONE, _BUDGET),
+    "random-masks": Variant("Random masks", _ALONE, _PRICE | {"masks": "random"}),
+    "swap-alone": Variant("Swap for noise", _ALONE, _PRICE | {"replace": "swap"}),
+    "critic": Variant("A critic", _ALONE, _PRICE | {"critic": 1.0}),
+    "views": Variant("Other views", _ALONE, _PRICE | {"views": True}),
+    "samples": Variant("Four samples of noise", _ALONE, _PRICE | {"samples": 4}),
+    "swap": Variant("Sealed, swap for noise", _PARTS, {"replace": "swap"}),
+    "label": Variant("Sealed, for the label", _PARTS, {"target": "label"}),
+    "random-only": Variant("Sealed, random masks only", _PARTS, {"masks": "random"}),
+    "complement": Variant("Sealed, whatever is left", _PARTS, {"complement": 0.0}),
+    "fine": Variant("Sealed, 16 x 16 cells", _PARTS, {"cells": 16}),
+    "unet": Variant("Sealed, U-Net", _PARTS, {"importance": "unet"}),
+}
+
+
+def _figure(metric: str, heading: str, better: str = "", digits: int = 1) -> Figure:
+    own = metric == "accuracy"  # an outline has no network
+    return Figure(
+        metric,
+        metric,
+        heading,
+        digits,
+        interval=True,
+        core=own,
+        kinds=METHOD if own else MASKED,
+        better=better,
+    )
+
+
+class Sealing:
+    """The ways to keep the class out of a map's shape, each a VINet of its own, beside the paper's
+    and the annotated outline."""
+
+    info = ProtocolInfo(
+        name="sealing",
+        title="Sealing",
+        paper="after Jethani et al. 2021, arXiv 2103.01890",
+        higher_is_better=True,
+        in_all=False,
+        trainings=f"{len(VARIANTS) - 2} VINets and {3 * len(VARIANTS)} ResNet-18, a seed",
+    )
+    layout = Layout(
+        "sealing",
+        "sealing",
+        "Sealing",
+        "VINets on {data}, sealed in one way or another; kept, masks alone and swapped: a {network}"
+        " trained on the reserved pixels, on their shape, and on another patient's.",
+        (
+            _figure("accuracy", "Accuracy %", "high"),
+            Figure("fraction_kept", "fraction_kept", "Reserved %", 1, core=True, kinds=MASKED),
+            _figure("masks_accuracy", "Masks alone %"),
+            _figure("swapped_accuracy", "Swapped %"),
+            _figure("kept_accuracy", "Kept %", "high"),
+            _figure("probability_drop", "Drop at equal budget", "high"),
+            _figure("mass", "Mass %", "high"),
+            _figure("iou", "IoU %", "high"),
+            _figure("equal_precision", "On evidence %", "high"),
+            _figure("moved_precision", "The same, moved %", "high"),
+            Figure("evidence_recall", "evidence_recall", kinds=MASKED),
+            Figure("evidence_precision", "evidence_precision", kinds=MASKED),
+            Figure("balanced_accuracy", "balanced_accuracy", kinds=METHOD),
+        ),
+        "VINet",
+        own_rows=True,
+        notes=(
+            "Accuracy: the network's own, on what its map lets through. Masks alone: the majority"
+            " class, and what the outline's masks tell, are what it must be held against. Drop: of"
+            " the true class's probability where as many highest pixels of every row's map become"
+            " zero as the sealed share holds. Mass, IoU: of the map, and of the reserved pixels. On"
+            " evidence: so many of those highest pixels; moved: of pictures moved by a sixth of"
+            " their side, where a map that knows the centre only is left behind.",
+        ),
+    )
+
+    def row_names(self) -> Collection[str]:
+        return list(VARIANTS)
+
+    def rows(self, plan: Plan) -> Sequence[TableRow]:
+        wanted = [n for n in VARIANTS if not plan.rows or n in plan.rows]
+        return [
+            TableRow(n, VARIANTS[n].title, method(VARIANTS[n].method).info.kind, VARIANTS[n].block)
+            for n in wanted
+        ]
+
+    def cells(self, plan: Plan) -> Iterable[Cell]:
+        for seed in plan.seeds:
+            for row in self.rows(plan):
+                name = VARIANTS[row.name].method
+                budget = natural_budget(name)
+                yield Cell(self.info.name, name, seed, budget, variant=row.name)
+
+    def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
+        wanted = workshop.settings.sealed.model_copy(update=dict(VARIANTS[cell.variant].changes))
+        own, test = workshop.with_sealed(wanted), workshop.part("test")
+        # The plan's share, whatever this row's own: else no two drops could be compared.
+        count = pixels_of(workshop.settings.sealed.share, test.size)
+        masks = {part: _masks(cell, own, part, count) for part in PARTS}
+        found = mask_scores(masks["test"], test) | _retrained(own, cell.seed, masks)
+        probabilities = own.explained_probabilities(cell.method, cell.seed, "test")
+        if probabilities is not None:
+            found |= scores(probabilities, test.labels)
+        removed = own.highest(cell.method, cell.seed, "test", count)
+        drop = occluded(own, cell.seed, removed, np.ones(len(test), np.bool_))
+        found |= drop.renamed({"probability_drop": "probability_drop"})
+        if test.evidence is not None and test.evidence.any():
+            found |= _overlap(cell, own, masks["test"], test.evidence)
+            found |= Measured({"equal_precision": _precision(removed, test.evidence)})
+            found |= _moved(cell, own, count, test.evidence)
+        return records(cell, workshop, found)
+
+
+def _masks(cell: Cell, workshop: Workshop, part: str, count: int) -> Tensor:
+    """A row's reserved pixels, (N, H, W) bool: Eq. 9's, or for a control so many."""
+    if natural_budget(cell.method) == "equal":
+        return workshop.highest(cell.method, cell.seed, part, count)
+    return workshop.masks(cell.method, cell.seed, part, "threshold")
+
+
+def _retrained(workshop: Workshop, seed: int, masks: Mapping[str, Tensor]) -> Measured:
+    """Keep-important (Table I's protocol), on masks alone, and on another patient's."""
+    found, labels = Measured(), workshop.part("test").labels
+    names = {"kept": "pictures", "masks": "masks", "swapped": "swapped"}
+    for name, trained_on in names.items():
+        examples = {part: shown(trained_on, workshop, part, masks[part]) for part in PARTS}
+        probabilities = workshop.retrained(examples, seed).probabilities
+        found |= scores(probabilities, labels).renamed({"accuracy": f"{name}_accuracy"})
+    return found
+
+
+def _overlap(cell: Cell, workshop: Workshop, masks: Tensor, evidence: Masks) -> Measured:
+    """Relevance mass and IoU. masks (N, H, W); evidence (N, H, W)."""
+    scaling = method(cell.method).info.scaling
+    relevance = not_negative(living_maps(workshop, cell.method, cell.seed), scaling)
+    reserved = masks.numpy().astype(np.bool_)
+    return Measured({"mass": mass_accuracy(relevance, evidence), "iou": iou(reserved, evidence)})
+
+
+def _precision(masks: Tensor, evidence: Masks) -> Floats:
+    return evidence_precision(masks.numpy().astype(np.bool_), evidence)
+
+
+def _moved(cell: Cell, workshop: Workshop, count: int, evidence: Masks) -> Measured:
+    """How many of the highest pixels are evidence where the pictures are moved, the mean over four
+    directions; an oracle knows the pictures as they stand only."""
+    if method(cell.method).info.kind == "oracle":
+        return Measured()
+    images = workshop.examples("test").images
+    explain = workshop.explainer(cell.method, cell.seed)
+    targets = workshop.targets(cell.method, cell.seed, "test")
+    draws = picture_generators(images, "ties", cell.method)
+    found = []
+    for places in _steps(evidence.shape[1:]):
+        chosen = top_k(explain(moved_by(images, places, "reflect"), targets), count, draws)
+        truth = moved_by(torch.from_numpy(evidence)[:, None], places, "constant")
+        found.append(_precision(chosen, truth[:, 0].numpy()))
+    return Measured({"moved_precision": np.mean(found, axis=0)})
+
+
+def _steps(size: Sequence[int]) -> list[tuple[int, int]]:
+    """A sixth of the side down, up, right and left."""
+    down, right = (side // 6 for side in size)
+    return [(down, 0), (-down, 0), (0, right), (0, -right)]
+
+
+def moved_by(
+    images: Tensor, places: tuple[int, int], border: Literal["reflect", "constant"]
+) -> Tensor:
+    """Pictures moved by so many pixels down and right; what comes in is mirrored, or zero.
+    (N, C, H, W) -> the same."""
+    pads = [(0, 0), (0, 0), *((max(step, 0), max(-step, 0)) for step in places)]
+    wide = torch.from_numpy(np.pad(images.numpy(), pads, mode=border))
+    (top, left), (height, width) = ((max(-step, 0) for step in places), images.shape[-2:])
+    return wide[..., top : top + height, left : left + width]

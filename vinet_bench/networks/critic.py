@@ -1,0 +1,39 @@
+"""A reader of masks alone, against which an importance network can be trained."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Reversed(torch.autograd.Function):
+    """The same values, and the gradient's negative (Ganin & Lempitsky 2015, arXiv 1409.7495)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return -grad
+
+
+def reverse_gradient(x: Tensor) -> Tensor:
+    """x itself; what is behind it learns the opposite of what is before it."""
+    reversed_: Tensor = Reversed.apply(x)
+    return reversed_
+
+
+def mask_critic(num_classes: int) -> nn.Module:
+    """Classes from masks alone, (B, 1, H, W) in [0, 1] -> (B, K): four strided convolutions and
+    their means."""
+    channels = (1, 16, 32, 64, 64)
+    blocks = [
+        block
+        for a, b in pairwise(channels)
+        for block in (nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU())
+    ]
+    return nn.Sequential(
+        *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], num_classes)
+    )
