@@ -463,7 +463,7 @@ def test_vinet_explains_itself_only() -> None:
     maps = explained(VINetMap(), model, images, torch.zeros(2))
     assert torch.equal(maps.amax(dim=(1, 2)), torch.ones(2))
     assert torch.equal(maps, model.importance_map(images)[:, 0])
-    with pytest.raises(TypeError, match="VINet only"):
+    with pytest.raises(TypeError, match="'vinet' explains a VINet"):
         explained(VINetMap(), vgg(), images, torch.zeros(2))
 
 

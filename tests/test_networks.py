@@ -57,6 +57,7 @@ def test_parameters() -> None:
     assert found == {
         "deeplabv3plus": 26_671_313,
         "gridnet": 859_633,
+        "local": 73_273,  # 264 + 10_464 + 3 * 20_832 + 49
         "segnet": 29_434_497,
         "unet": 14_321_937,
     }
@@ -71,7 +72,9 @@ def test_parameters() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["deeplabv3plus", "gridnet", "segnet", "unet", "smp:PSPNet"])
+@pytest.mark.parametrize(
+    "name", ["deeplabv3plus", "gridnet", "local", "segnet", "unet", "smp:PSPNet"]
+)
 def test_it_trains_where_one_picture_is_left_over(name: str) -> None:
     """DeepLab's pooled branch has maps of 1 x 1: BatchNorm cannot train on one picture there."""
     classifier = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.Flatten(), nn.Linear(450, 2))
@@ -153,7 +156,7 @@ def test_the_seed_alone_decides() -> None:
     [
         ("unett", "did you mean 'unet'"),
         ("smp:FNP", "did you mean 'smp:FPN'"),
-        ("xyzzy", "known: deeplabv3plus, gridnet, segnet, smp:NAME, unet"),
+        ("xyzzy", "known: deeplabv3plus, gridnet, local, segnet, smp:NAME, unet"),
         ("timm:resnet18", "importance network"),
     ],
 )
