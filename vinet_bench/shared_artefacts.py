@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import fsspec
 from numpy.typing import NDArray
 
 from vinet_bench.artefacts import read_arrays, whole_bytes
@@ -24,6 +23,8 @@ class SharedArtefacts:
     """
 
     def __init__(self, address: str) -> None:
+        import fsspec  # here: a report, which needs none, would wait for it
+
         self.address = address
         try:
             self._files, self._root = fsspec.core.url_to_fs(address)
@@ -50,7 +51,7 @@ class SharedArtefacts:
         """Stores named arrays, all of them or nothing. Raises StoreError."""
         place = self._place(kind, key)
         with self._reached():
-            self._files.makedirs(self._files._parent(place), exist_ok=True)
+            self._files.makedirs(f"{self._root}/{kind}", exist_ok=True)
             # A transaction: what is written comes to its place when it is whole.
             with self._files.transaction, self._files.open(place, "wb") as file:
                 file.write(whole_bytes(arrays))

@@ -176,22 +176,25 @@ class Store:
 
     def load(self, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
         """The named arrays, or None if there are none or the file does not read."""
-        if self._shared and kind not in OF_THE_RUN:
-            return self._shared.load(kind, key)
+        if shared := self._elsewhere(kind):
+            return shared.load(kind, key)
         return load_arrays(self.folder, kind, key)
 
     def save(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Stores named arrays, all of them or nothing. Raises StoreError."""
-        if self._shared and kind not in OF_THE_RUN:
-            return self._shared.save(kind, key, arrays)
+        if shared := self._elsewhere(kind):
+            return shared.save(kind, key, arrays)
         with self._writing():
             save_arrays(self.folder, kind, key, arrays)
 
     def holds(self, kind: str, key: str) -> bool:
         """Whether there is such a file; whether it reads is `load`'s to say."""
-        if self._shared and kind not in OF_THE_RUN:
-            return self._shared.has(kind, key)
+        if shared := self._elsewhere(kind):
+            return shared.has(kind, key)
         return artefact_path(self.folder, kind, key).is_file()
+
+    def _elsewhere(self, kind: str) -> SharedArtefacts | None:
+        return None if kind in OF_THE_RUN else self._shared
 
     def _writing(self) -> AbstractContextManager[None]:
         return writing(self.folder)
