@@ -91,20 +91,33 @@ def bare_steps(
     model: nn.Module, data: SliceDataset, batch: int, machine: Machine, loss: Loss
 ) -> Work:
     """As many steps as an epoch has on a batch that is there: the same precision and layout."""
-    model.train().to(memory_format=torch.channels_last)
-    images = torch.from_numpy(data.pictures(slice(batch))).to(memory_format=torch.channels_last)
-    labels = torch.from_numpy(data.labels[:batch])
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    step = bare_step(model, data, batch, machine, loss)
 
     def steps() -> None:
         for _ in range(len(data) // batch):
-            with machine.autocast():
-                value = loss(model(images).float(), labels)
-            optimiser.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            step()
 
     return steps
+
+
+def bare_step(
+    model: nn.Module, data: SliceDataset, batch: int, machine: Machine, loss: Loss
+) -> Work:
+    """Forward, backward and fused Adam on one batch."""
+    device, on_gpu = machine.device, machine.device.type == "cuda"
+    model.to(device).train().to(memory_format=torch.channels_last)
+    images = torch.from_numpy(data.pictures(slice(batch))).to(memory_format=torch.channels_last)
+    images, labels = images.to(device), torch.from_numpy(data.labels[:batch]).to(device)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True, capturable=on_gpu)
+
+    def step() -> None:
+        with machine.autocast():
+            value = loss(model(images).float(), labels)
+        optimiser.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    return step
 
 
 def write_pictures(data: SliceDataset, folder: Path) -> None:

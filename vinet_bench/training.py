@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol, Self, cast
+from functools import partial
+from typing import Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,9 +20,12 @@ from vinet_bench.hooks import evaluating
 from vinet_bench.kernels import same_kernels
 from vinet_bench.seeds import generator, picture_generators
 from vinet_bench.settings import Training
+from vinet_bench.steps import Replayed
 from vinet_bench.vinet import VINet, vinet_loss
 
 EVALUATION_BATCH = 128  # of 64 x 64
+AXES = (2, 3)  # of a batch (B, C, H, W), along which pictures are flipped
+WARMUP = -1.0  # the phase in which M is 1 and there is no a
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,20 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class Phased(Task, Protocol):
+    """A task whose steps can be recorded: none waits for a figure from the GPU."""
+
+    def phase(self, progress: float) -> float:
+        """What of the progress the loss depends on."""
+        ...
+
+
 class Classification:
     """Cross entropy."""
+
+    def phase(self, progress: float) -> float:
+        return 0.0
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, noise: Generator
@@ -115,14 +131,20 @@ class VINetTask:
     ramp: float
     warmup: float
 
+    def phase(self, progress: float) -> float:
+        """Eq. 6's a, or a number below it during the warm-up."""
+        if progress < self.warmup:
+            return WARMUP
+        risen = (progress - self.warmup) / self.ramp if self.ramp else 1.0
+        return self.alpha * min(1.0, risen)
+
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, noise: Generator
     ) -> Tensor:
-        if progress < self.warmup:
+        alpha = self.phase(progress)
+        if alpha == WARMUP:
             classifier = cast(VINet, model).classifier
             return F.cross_entropy(classifier(images).float(), labels)
-        risen = (progress - self.warmup) / self.ramp if self.ramp else 1.0
-        alpha = self.alpha * min(1.0, risen)
         logits, m = model(images, noise)
         return vinet_loss(logits, labels, m, alpha).total
 
@@ -224,11 +246,12 @@ class Trainer:
         self.settings, self.machine = settings, machine
         self.order = generator("order", seed)
         self.noise = generator("noise", seed, device=machine.device)
-        self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+        self.replayed = Replayed(self.noise) if self._recordable() else None
+        self.optimiser = _adam(model, settings.learning_rate, machine.device)
         self.steps = len(_batches(len(train), settings.batch, generator("count")))
         self.rate = _schedule(self.optimiser, settings, self.steps * settings.epochs)
         self.batches: list[Tensor] = []
-        self.step, self.total = 0, 0.0
+        self.step, self.total = 0, torch.zeros((), dtype=torch.float64)
         self.train_losses: list[float] = []
         self.validation_losses: list[float] = []
         self.kept = 0
@@ -274,14 +297,14 @@ class Trainer:
         self.batches = self.batches or _batches(len(self.train), self.settings.batch, self.order)
         while self.step < self.steps:
             progress = (self.epochs_done + self.step / self.steps) / self.settings.epochs
-            self.total += self.take_step(self.batches[self.step], progress)
+            self.total = self.total + self.take_step(self.batches[self.step], progress).double()
             self.step += 1
             if checkpoint and checkpoint.due():
                 checkpoint.save(self.state())
         self._end_epoch()
 
     def _end_epoch(self) -> None:
-        loss = self.total / self.steps
+        loss = float(self.total) / self.steps
         held_out = _validate(self.model, self.task, self.validation, self.machine)
         if not math.isfinite(loss + held_out):
             number = self.epochs_done + 1
@@ -291,22 +314,41 @@ class Trainer:
             self.best_weights = copy.deepcopy(self.model.state_dict())
         self.train_losses.append(loss)
         self.validation_losses.append(held_out)
-        self.batches, self.step, self.total = [], 0, 0.0
+        self.batches, self.step, self.total = [], 0, torch.zeros_like(self.total)
 
-    def take_step(self, batch: Tensor, progress: float) -> float:
-        """One step on these pictures of the training part, (B,) indices; its loss."""
-        images = self.train.pictures(batch)
-        if self.settings.flips:
-            images = _flipped(images, self.order)
+    def take_step(self, batch: Tensor, progress: float) -> Tensor:
+        """One step on these pictures of the training part, (B,) indices; its loss, on the device,
+        since a GPU that is asked for it waits."""
+        flips = _drawn_flips(len(batch), self.order) if self.settings.flips else torch.empty(0)
+        step = partial(self._step, progress)
+        if self.replayed is None:
+            loss = step(batch.to(self.machine.device), flips.to(self.machine.device))
+        else:
+            loss = self.replayed(cast(Phased, self.task).phase(progress), step, batch, flips)
+        self.rate.step()
+        return loss
+
+    def _step(self, progress: float, batch: Tensor, flips: Tensor) -> Tensor:
+        """Forward, backward, Adam."""
+        images = _flipped(self.train.pictures(batch), flips)
         images = images.to(memory_format=torch.channels_last)
+        self.optimiser.zero_grad()
         with self.machine.autocast():
             labels = self.train.labels[batch]
             loss = self.task.loss(self.model, images, labels, progress, self.noise)
-        self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        self.rate.step()
-        return loss.item()
+        return loss.detach()
+
+    def _recordable(self) -> bool:
+        return self.machine.device.type == "cuda" and isinstance(self.task, Phased)
+
+
+def _adam(model: nn.Module, rate: float, device: torch.device) -> torch.optim.Adam:
+    """On a GPU its rate and its count lie there, where a recorded step finds them changed."""
+    on_gpu = device.type == "cuda"
+    lr = torch.tensor(rate, device=device) if on_gpu else rate
+    return torch.optim.Adam(model.parameters(), lr=lr, fused=True, capturable=on_gpu)
 
 
 def _global_random(device: torch.device) -> list[Tensor]:
@@ -330,10 +372,15 @@ def _batches(n: int, size: int, order: Generator) -> list[Tensor]:
     return [batch for batch in batches if len(batch) > 1]
 
 
-def _flipped(images: Tensor, order: Generator) -> Tensor:
-    for axis in (2, 3):
-        chosen = torch.rand(len(images), 1, 1, 1, generator=order).to(images.device) < 0.5
-        images = torch.where(chosen, images.flip(axis), images)
+def _drawn_flips(count: int, order: Generator) -> Tensor:
+    """Which of so many pictures are flipped along each of AXES, (2, count) bool."""
+    return torch.stack([torch.rand(count, generator=order) < 0.5 for _ in AXES])
+
+
+def _flipped(images: Tensor, flips: Tensor) -> Tensor:
+    """images (B, C, H, W), flips as drawn; of none, as they are."""
+    for axis, chosen in zip(AXES, flips, strict=False):
+        images = torch.where(chosen[:, None, None, None], images.flip(axis), images)
     return images
 
 
