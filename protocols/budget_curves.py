@@ -117,7 +117,8 @@ class BudgetCurves:
         learnt = []
         for percent in percents:
             for curve, examples in _shown(cell, workshop.cross_fitted(folds), percent).items():
-                result = workshop.retrained(examples, cell.seed)
+                alone = CURVES[curve] == "masks"
+                result = workshop.retrained(examples, cell.seed, masks_alone=alone)
                 if not np.isfinite(result.probabilities).all():
                     raise CellError(f"the network of {curve} {percent} % diverged")
                 labels = workshop.part("test").labels

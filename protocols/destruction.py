@@ -142,6 +142,6 @@ def _retrained(workshop: Workshop, seed: int, masks: Mapping[str, Tensor]) -> Me
     found, labels = Measured(), workshop.part("test").labels
     for key, trained_on in (("kept_accuracy", "pictures"), ("masks_accuracy", "masks")):
         examples = {part: shown(trained_on, workshop, part, masks[part]) for part in PARTS}
-        probabilities = workshop.retrained(examples, seed).probabilities
-        found |= scores(probabilities, labels).renamed({"accuracy": key})
+        result = workshop.retrained(examples, seed, masks_alone=trained_on == "masks")
+        found |= scores(result.probabilities, labels).renamed({"accuracy": key})
     return found

@@ -66,7 +66,7 @@ class KeepImportant:
             return reference(cell, workshop)
         masks = {p: workshop.masks(cell.method, cell.seed, p, cell.budget) for p in PARTS}
         examples = {part: shown(cell.trained_on, workshop, part, masks[part]) for part in PARTS}
-        result = workshop.retrained(examples, cell.seed)
+        result = workshop.retrained(examples, cell.seed, cell.trained_on == "masks")
         found = scores(result.probabilities, workshop.part("test").labels)
         found |= Measured(figures=result.convergence)
         if cell.trained_on == "pictures":

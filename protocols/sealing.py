@@ -186,8 +186,8 @@ def _retrained(workshop: Workshop, seed: int, masks: Mapping[str, Tensor]) -> Me
     names = {"kept": "pictures", "masks": "masks", "swapped": "swapped"}
     for name, trained_on in names.items():
         examples = {part: shown(trained_on, workshop, part, masks[part]) for part in PARTS}
-        probabilities = workshop.retrained(examples, seed).probabilities
-        found |= scores(probabilities, labels).renamed({"accuracy": f"{name}_accuracy"})
+        result = workshop.retrained(examples, seed, masks_alone=trained_on == "masks")
+        found |= scores(result.probabilities, labels).renamed({"accuracy": f"{name}_accuracy"})
     return found
 
 

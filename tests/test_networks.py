@@ -11,6 +11,7 @@ from vinet_bench.networks import (
     IMPORTANCE,
     build_classifier,
     build_importance,
+    build_mask_reader,
     check_classifier,
     check_importance,
     he_initialised,
@@ -26,6 +27,13 @@ SIZES = (64, 96, 128, 130)
 
 def rand(*shape: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def discs(size: int, radii: range) -> Tensor:
+    """Pictures of 1 in the middle and 0 elsewhere, (N, 1, size, size)."""
+    from_middle = (torch.arange(size) - (size - 1) / 2).abs()
+    distance = torch.hypot(from_middle[:, None], from_middle)
+    return torch.stack([(distance <= radius).float() for radius in radii])[:, None]
 
 
 def parameters(model: nn.Module) -> int:
@@ -199,3 +207,13 @@ def test_a_model_of_timm_that_is_no_classifier_is_refused() -> None:
         patch.setattr("timm.create_model", lambda *_a, **_k: nn.Identity())
         with pytest.raises(UserError, match="timm:test_vit cannot be used"):
             build_classifier("timm:test_vit", 3, seed=0, size=(32, 32))
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_a_reader_tells_small_masks_in_the_middle_apart_from_its_first_step(
+    size: int,
+) -> None:
+    model = build_mask_reader(5, seed=0).train()
+    model.fc = nn.Identity()
+    features = model(discs(size, range(1, 9)))
+    assert features.std(dim=0).mean() > 0.1  # 1e-5 where residual branches start at zero

@@ -4,6 +4,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError
 from vinet_bench.metrics import hits
 from vinet_bench.models import build_sealed, build_vinet, vinet_task
-from vinet_bench.networks import build_classifier, build_explained
+from vinet_bench.networks import build_classifier, build_explained, build_mask_reader
 from vinet_bench.networks.explained import load_weights
 from vinet_bench.networks_needed import UNTOUCHED, Network, explained_on
 from vinet_bench.plan import Plan
@@ -321,9 +322,12 @@ class TrainedNetworks:
                 checkpoint.remove()  # tried again it would only diverge again
                 raise
 
-    def retrained(self, examples: Mapping[str, Examples], seed: int) -> Retrained:
+    def retrained(
+        self, examples: Mapping[str, Examples], seed: int, masks_alone: bool = False
+    ) -> Retrained:
         """A ResNet-18 trained from scratch on these parts, scored on their test part.
 
+        masks_alone: whether the pictures are masks, for which it starts otherwise.
         The initialisation, the order of the batches and the schedule depend on the seed alone.
         """
         training = self.settings.retrain
@@ -331,7 +335,8 @@ class TrainedNetworks:
         key = key_of(self._context() | inputs | {"seed": seed} | training.model_dump())
         stored = self.store.load("retrained", key)
         if stored is None:
-            model = self._new_classifier("resnet18", training)(seed)
+            build = build_mask_reader if masks_alone else partial(build_classifier, "resnet18")
+            model = build(self.data.num_classes, seed, training.width)
             done = self._fit("ResNet-18", key, model, Classification(), examples, training, seed)
             stored = done.arrays() | {
                 "probabilities": predict(model, examples["test"].images, self.machine).numpy(),

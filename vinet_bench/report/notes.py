@@ -279,10 +279,9 @@ def _drop(context: Context) -> list[str]:
 
 def _vinets(context: Context) -> list[str]:
     """What the columns of a table of VINets mean."""
-    notes = [
-        "Accuracy is the VINet's own on the test part, with its noise. Importance loss: the mean"
-        " of M (Eq. 8)."
-    ]
+    notes = ["Accuracy is the VINet's own on the test part, with its noise."]
+    if any(figure.metric == "importance_loss" for figure in context.layout.figures):
+        notes += ["Importance loss: the mean of M (Eq. 8)."]
     if any(row["kind"] == "reference" for row in context.rows):
         notes += ["None: the classifier trained alone, as long and as fast, without destruction."]
     if context.layout is DESTRUCTION:
