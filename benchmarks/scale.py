@@ -1,13 +1,16 @@
-"""Time and memory against size: slices of the phantom, methods and seeds of a run's report.
+"""Time and memory against size: slices, maps of a part, methods and seeds of a run's report.
 
-    python -m benchmarks.scale [--slices 1000,10000,100000] [--size 128] [--methods 1,5,20]
-        [--seeds 1,3,10] [--pictures 600] [--csv FILE]
+    python -m benchmarks.scale [--slices 1000,10000,100000] [--maps 5000,15000] [--size 128]
+        [--methods 1,5,20] [--seeds 1,3,10] [--pictures 600] [--csv FILE]
 
 Each size has a process of its own. "Data" is what every run does before it trains: draw the slices,
 fingerprint and split it, note the facts of every picture, cut the parts, and read all training
-pictures once in batches. "Report" is the invented run of tests/synthetic.py, written as tables and
-page. Memory is what cannot be given back: Linux' RssAnon and RssShmem, the most of samples every
-20 ms; pages of mapped files are not in it. The slope is that of the logarithms: 1 is linear.
+pictures once in batches. "Maps" is what retraining needs of a training part of so many pictures: a
+control's maps made, stored and read back, scaled and cut off, the highest pixels chosen, and these
+kept in the pictures and removed from them; its files take 220 kB a picture in TMPDIR. "Report" is
+the invented run of tests/synthetic.py, written as tables and page. Memory is what cannot be given
+back: Linux' RssAnon and RssShmem, the most of samples every 20 ms; pages of mapped files are not in
+it. The slope is that of the logarithms: 1 is linear.
 """
 
 import argparse
@@ -20,10 +23,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from vinet_bench.workshop import Workshop
 
 BATCH = 32
 
@@ -55,6 +62,43 @@ def data(slices: int, size: int) -> None:
         parts["train"].pictures(order[start : start + BATCH])
 
 
+def maps(count: int, size: int) -> None:
+    """From a control's maps of a training part to the pictures that networks are trained on."""
+    from protocols.shared import shown
+
+    with tempfile.TemporaryDirectory() as folder:
+        shop = _shop(count, size, Path(folder))
+        shop.masks("random", 0, "train", "threshold")
+        masks = shop.highest("random", 0, "train", size * size // 10)
+        for trained_on in ("pictures", "removed"):
+            shown(trained_on, shop, "train", masks)
+        shop.store.close()
+
+
+def _shop(count: int, size: int, folder: Path) -> "Workshop":
+    """With so many training pictures of noise, and one for each other part."""
+    import torch
+
+    from vinet_bench.data.dataset import SliceDataset
+    from vinet_bench.data.splits import Split
+    from vinet_bench.data.stacks import empty_stack
+    from vinet_bench.plan import make_plan
+    from vinet_bench.progress import Silent
+    from vinet_bench.store import Store
+    from vinet_bench.training import Machine
+    from vinet_bench.workshop import Workshop
+
+    draws, images = np.random.default_rng(0), empty_stack((count + 2, size, size), np.uint8)
+    for picture in images:
+        picture[:] = draws.integers(256, size=picture.shape, dtype=np.uint8)
+    every = np.arange(count + 2)
+    names = every.astype(np.str_)
+    data = SliceDataset("noise", images, every % 2, names, names, ("a", "b"))
+    split = Split(every[:count], every[count : count + 1], every[count + 1 :])
+    plan, machine = make_plan(methods=["random"]), Machine(torch.device("cpu"), False)
+    return Workshop(plan, data, split, Store(folder), machine, Silent())
+
+
 def report(methods: int, seeds: int, pictures: int) -> None:
     """Tables and page of an invented run."""
     from tests.synthetic import a_big_run
@@ -65,7 +109,7 @@ def report(methods: int, seeds: int, pictures: int) -> None:
         write_report(a_big_run(Path(folder), names, seeds, pictures))
 
 
-WORK: dict[str, Callable[..., None]] = {"data": data, "report": report}
+WORK: dict[str, Callable[..., None]] = {"data": data, "maps": maps, "report": report}
 
 
 def measured(kind: str, what: str, size: int, arguments: tuple[int, ...]) -> Cost:
@@ -100,16 +144,19 @@ def main() -> None:
     """Measures every size, and prints and writes what it took."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--slices", default="1000,10000,100000")
+    options.add_argument("--maps", default="5000,15000")
     options.add_argument("--size", type=int, default=128)
     options.add_argument("--methods", default="1,5,20")
     options.add_argument("--seeds", default="1,3,10")
     options.add_argument("--pictures", type=int, default=600)
     options.add_argument("--csv", type=Path)
     asked = options.parse_args()
-    slices, methods, seeds = map(_numbers, (asked.slices, asked.methods, asked.seeds))
+    slices, parts = map(_numbers, (asked.slices, asked.maps))
+    methods, seeds = map(_numbers, (asked.methods, asked.seeds))
     side, pictures = asked.size, asked.pictures
     jobs: list[tuple[str, str, int, tuple[int, ...]]]
     jobs = [("data", f"slices of {side} x {side}", n, (n, side)) for n in slices]
+    jobs += [("maps", f"maps of {side} x {side}", n, (n, side)) for n in parts]
     jobs += [("report", "methods, 1 seed", n, (n, 1, pictures)) for n in methods]
     jobs += [("report", "seeds, 5 methods", n, (5, n, pictures)) for n in seeds]
     found: list[Cost] = []

@@ -1,6 +1,6 @@
 """Retraining at several budgets: what the highest pixels suffice for, and what goes with them."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -116,7 +116,7 @@ class BudgetCurves:
         points: dict[str, Floats] = {}
         learnt = []
         for percent in percents:
-            for curve, examples in _shown(cell, workshop.cross_fitted(folds), percent).items():
+            for curve, examples in _shown(cell, workshop.cross_fitted(folds), percent):
                 alone = CURVES[curve] == "masks"
                 result = workshop.retrained(examples, cell.seed, masks_alone=alone)
                 if not np.isfinite(result.probabilities).all():
@@ -129,15 +129,15 @@ class BudgetCurves:
         return records(cell, workshop, found)
 
 
-def _shown(cell: Cell, workshop: Workshop, percent: int) -> dict[str, dict[str, Examples]]:
-    """By curve and part what a network is trained and tested on."""
+def _shown(
+    cell: Cell, workshop: Workshop, percent: int
+) -> Iterator[tuple[str, dict[str, Examples]]]:
+    """Curve by curve what a network is trained and tested on, by part."""
     height, width = workshop.data.size
     count = round(percent / 100 * height * width)
     masks = {part: workshop.highest(cell.method, cell.seed, part, count) for part in PARTS}
-    return {
-        curve: {part: shown(sees, workshop, part, masks[part]) for part in PARTS}
-        for curve, sees in CURVES.items()
-    }
+    for curve, sees in CURVES.items():
+        yield curve, {part: shown(sees, workshop, part, masks[part]) for part in PARTS}
 
 
 def _areas(points: dict[str, Floats], percents: tuple[int, ...]) -> dict[str, Floats]:

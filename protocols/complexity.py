@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 
 from protocols.shared import Measured, living_maps, records, whole_map_cells
 from vinet_bench.complexity import effective_areas, entropies, ginis
-from vinet_bench.masks import scale
+from vinet_bench.masks import per_picture, scale
 from vinet_bench.methods import method
 from vinet_bench.networks_needed import Network, behind_maps
 from vinet_bench.operations import count_operations
@@ -61,7 +61,8 @@ class Complexity:
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
         raw = living_maps(workshop, cell.method, cell.seed)
-        maps = scale(raw, method(cell.method).info.scaling).clamp(min=0).numpy()
+        scaling = method(cell.method).info.scaling
+        maps = per_picture(lambda some: scale(some, scaling).clamp(min=0), raw).numpy()
         spread = Measured(
             {
                 "entropy": entropies(maps),

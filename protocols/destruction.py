@@ -20,7 +20,7 @@ from protocols.shared import (
 )
 from vinet_bench.ablations import mean_noise, nothing_destroyed
 from vinet_bench.data.dataset import PARTS
-from vinet_bench.masks import reserved, scale
+from vinet_bench.masks import thresholded
 from vinet_bench.metrics import extremes, importance_losses, value_shares
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo, TableRow
@@ -106,7 +106,7 @@ class Destruction:
         own = workshop.with_vinet(changed)
         maps = {part: own_map(own, cell.seed, part) for part in PARTS}
         masks = {
-            part: reserved(scale(raw, variant.scaling), own.plan.threshold)
+            part: thresholded(raw, variant.scaling, own.plan.threshold)
             for part, raw in maps.items()
         }
         found = scores(_probabilities(own, cell.seed, variant.at_test), test.labels)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from protocols.shared import Floats, Measured, living_maps, not_negative, records, whole_map_cells
 from vinet_bench.localisation import mass_accuracy
-from vinet_bench.masks import replace, scale, top_k
+from vinet_bench.masks import per_picture, replace, scale, top_k
 from vinet_bench.metrics import probability_drops
 from vinet_bench.networks_needed import Network, behind_budget, behind_maps, original
 from vinet_bench.perturbations import blurred
@@ -99,7 +99,7 @@ def _drops(cell: Cell, workshop: Workshop, maps: Tensor) -> dict[str, Floats]:
         after = workshop.predict_original(cell.seed, replace(pictures, masks, others))
         return probability_drops(before, after, labels)
 
-    masks = {sign: _highest(cell, workshop, scale(maps, how)) for sign, how in SIGNS.items()}
+    masks = {sign: _highest(cell, workshop, maps, how) for sign, how in SIGNS.items()}
     nothing = torch.zeros_like(pictures)
     by_sign = {f"drop_{sign}": fall(found, nothing) for sign, found in masks.items()}
     fills = _fills(workshop.settings.evaluation.blur)
@@ -107,10 +107,14 @@ def _drops(cell: Cell, workshop: Workshop, maps: Tensor) -> dict[str, Floats]:
     return by_sign | by_fill
 
 
-def _highest(cell: Cell, workshop: Workshop, scaled: Tensor) -> Tensor:
-    """The equal budget's pixels of each map, ties as in `Workshop.masks`. (N, H, W)."""
-    draws = picture_generators(workshop.examples("test").images, "ties", cell.method)
-    return top_k(scaled, workshop.equal_pixels(cell.seed), draws)
+def _highest(cell: Cell, workshop: Workshop, maps: Tensor, scaling: str) -> Tensor:
+    """The equal budget's pixels of each scaled map, ties as in `Workshop.masks`. (N, H, W)."""
+    count = workshop.equal_pixels(cell.seed)
+
+    def chosen(some: Tensor, images: Tensor) -> Tensor:
+        return top_k(scale(some, scaling), count, picture_generators(images, "ties", cell.method))
+
+    return per_picture(chosen, maps, workshop.examples("test").images)
 
 
 def _fills(blur: float) -> dict[str, Callable[[Tensor], Tensor]]:

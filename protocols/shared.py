@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError
-from vinet_bench.masks import keep, ranking, remove, scale
+from vinet_bench.masks import keep, per_picture, ranking, remove, scale
 from vinet_bench.methods import in_order, method
 from vinet_bench.metrics import (
     balanced_hits,
@@ -128,14 +128,17 @@ def reference(cell: Cell, workshop: Workshop) -> list[Record]:
 def shown(trained_on: str, workshop: Workshop, part: str, masks: Tensor) -> Examples:
     """What a retrained network is shown of a part: 'pictures', 'masks' or 'swapped' (see Cell), or
     'removed', the pictures without the masked pixels."""
-    examples = workshop.examples(part)
-    if trained_on == "masks":
-        return Examples(_masks_as_pictures(masks, workshop.settings.mask_size), examples.labels)
-    if trained_on == "removed":
-        return Examples(remove(examples.images, masks), examples.labels)
-    if trained_on == "swapped":
-        masks = masks[workshop.other_patients(part)]
-    return Examples(keep(examples.images, masks), examples.labels)
+    examples, size = workshop.examples(part), workshop.settings.mask_size
+    images = examples.images
+    see = {
+        "pictures": lambda: per_picture(keep, images, masks),
+        "removed": lambda: per_picture(remove, images, masks),
+        "masks": lambda: per_picture(lambda some: _masks_as_pictures(some, size), masks),
+        "swapped": lambda: per_picture(
+            lambda some, others: keep(some, masks[others]), images, workshop.other_patients(part)
+        ),
+    }
+    return Examples(see[trained_on](), examples.labels)
 
 
 def _masks_as_pictures(masks: Tensor, size: int) -> Tensor:
@@ -146,7 +149,7 @@ def _masks_as_pictures(masks: Tensor, size: int) -> Tensor:
 
 def mask_scores(masks: Tensor, test: SliceDataset) -> Measured:
     """S, empty masks, and the overlap with the evidence where it is known. masks (N, H, W)."""
-    reserved = masks.numpy().astype(np.bool_)
+    reserved = masks.numpy()
     found: dict[str, Floats] = {
         "fraction_kept": reserved.mean(axis=(1, 2), dtype=np.float64),
         "empty_masks": np.asarray(~reserved.any(axis=(1, 2)), np.float64),
@@ -161,10 +164,10 @@ def occluded(workshop: Workshop, seed: int, masks: Tensor, where: NDArray[np.boo
     """What the original network says of test pictures whose masked pixels became zero (Eq. 10),
     and by how much the true class's probability fell. masks (N, H, W); where (N,): which pictures.
     """
-    chosen, labels = torch.from_numpy(where), workshop.part("test").labels[where]
-    after = workshop.predict_original(
-        seed, remove(workshop.examples("test").images[chosen], masks[chosen])
-    )
+    images, labels = workshop.examples("test").images, workshop.part("test").labels[where]
+    places = torch.from_numpy(np.flatnonzero(where))
+    left = per_picture(lambda some: remove(images[some], masks[some]), places)
+    after = workshop.predict_original(seed, left)
     drops = probability_drops(workshop.original_probabilities(seed)[where], after, labels)
     return (scores(after, labels) | Measured({"probability_drop": drops})).spread(where)
 
@@ -192,22 +195,36 @@ def living_maps(workshop: Workshop, name: str, seed: int) -> Tensor:
     maps = workshop.maps(name, seed, "test")
     if method(name).info.explains in ("vinet", "sealed"):
         check_alive(maps)
-    return torch.where(torch.from_numpy(workshop.tested(name))[:, None, None], maps, 0.0)
+
+    def known(some: Tensor, tested: Tensor) -> Tensor:
+        return torch.where(tested[:, None, None], some, 0.0)
+
+    return per_picture(known, maps, torch.from_numpy(workshop.tested(name)))
 
 
 def not_negative(maps: Tensor, scaling: str) -> Floats:
     """Maps scaled by a policy, (N, H, W), of which shares can be taken. Raises CellError if it
     leaves values below 0."""
-    scaled = scale(maps, scaling)
-    if (scaled < 0).any():
-        raise CellError(f"maps scaled '{scaling}' have values below 0, of which no share is taken")
-    return scaled.numpy()
+
+    def scaled(some: Tensor) -> Tensor:
+        found = scale(some, scaling)
+        if (found < 0).any():
+            raise CellError(
+                f"maps scaled '{scaling}' have values below 0, of which no share is taken"
+            )
+        return found
+
+    return per_picture(scaled, maps).numpy()
 
 
 def ranks(workshop: Workshop, name: str, seed: int) -> Tensor:
     """Each test pixel's place in its map's order, (N, H, W); ties as in `Workshop.masks`."""
-    draws = picture_generators(workshop.examples("test").images, "ties", name)
-    return ranking(living_maps(workshop, name, seed), draws)
+
+    def ranked(maps: Tensor, images: Tensor) -> Tensor:
+        return ranking(maps, picture_generators(images, "ties", name))
+
+    maps, images = living_maps(workshop, name, seed), workshop.examples("test").images
+    return per_picture(ranked, maps, images)
 
 
 def fewer_pictures(workshop: Workshop) -> Tensor:

@@ -117,7 +117,7 @@ class Who:
 
 
 def test_what_is_kept_and_what_is_removed_make_the_picture(shop: Workshop) -> None:
-    found = _shown(Cell("budget-curves", "random", 0), shop, 30)
+    found = dict(_shown(Cell("budget-curves", "random", 0), shop, 30))
     for part in PARTS:
         whole = shop.examples(part)
         kept, removed = found["kar"][part], found["roar"][part]

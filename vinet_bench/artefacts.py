@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save, save_file
+from safetensors.numpy import save_file
 
+from vinet_bench.data.stacks import made
 from vinet_bench.writing import replacing
 
 _LOG = logging.getLogger(__name__)
@@ -41,20 +42,14 @@ def read_arrays(path: Path, title: str) -> dict[str, NDArray[Any]] | None:
 
 def save_arrays(folder: Path, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Writes named arrays beside their place and moves them there when they are whole."""
-    whole, metadata = _whole(arrays)
     with replacing(artefact_path(folder, kind, key)) as part:
-        save_file(whole, part, metadata)
+        write_arrays(part, arrays)
 
 
-def whole_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The file that `save_arrays` writes."""
-    content: bytes = save(*_whole(arrays))
-    return content
-
-
-def _whole(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """The file that `read_arrays` reads."""
     whole = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    return whole, {"content": _digest(whole)}
+    save_file(whole, path, {"content": _digest(whole)})
 
 
 def _contents(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
@@ -62,7 +57,17 @@ def _contents(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
     with safe_open(path, "np") as file:
         names, told = list(file.keys()), file.metadata()
         digest = None if told is None else told.get("content", "")
-        return {name: file.get_tensor(name) for name in names}, digest
+        return {name: _array(file, name) for name in names}, digest
+
+
+def _array(file: Any, name: str) -> NDArray[Any]:
+    """Maps, (N, H, W), a few at a time: they may be more than memory holds."""
+    part = file.get_slice(name)
+    shape = part.get_shape()
+    if len(shape) == 3 and shape[0]:
+        return made(shape[0], lambda some: part[some])
+    whole: NDArray[Any] = file.get_tensor(name)
+    return whole
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -70,5 +75,5 @@ def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
     found = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         found.update(repr((name, array.dtype.str, array.shape)).encode())
-        found.update(np.ascontiguousarray(array).tobytes())
+        found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()

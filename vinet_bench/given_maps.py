@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vinet_bench.data.stacks import empty_stack
 from vinet_bench.data.tables import shown
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.npy_headers import LARGEST_BYTES, Header, npy_header, npz_header
@@ -112,7 +113,8 @@ class GivenMaps:
         missing = _missing(maps, ids)
         if missing:
             raise CellError(self._lacks(missing, ids, part))
-        return np.stack([maps[_known(maps, i)] for i in ids])
+        stack = empty_stack((len(ids), *size), np.float32)
+        return np.stack([maps[_known(maps, i)] for i in ids], out=stack)
 
     def _lacks(self, missing: Sequence[str], ids: Sequence[str], part: str) -> str:
         return (

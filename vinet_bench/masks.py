@@ -1,9 +1,26 @@
 """From raw maps to masks and masked pictures: the only place where polarity exists."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
+
+from vinet_bench.data.stacks import made
+
+
+def per_picture(change: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
+    """change(*stacks), a few pictures at a time, in a mapped file where it is large.
+
+    stacks (N, ...) on the CPU; what `change` makes of a picture depends on no other. -> (N, ...).
+    """
+
+    def make(some: slice) -> NDArray[Any]:
+        found: NDArray[Any] = change(*(stack[some] for stack in stacks)).numpy()
+        return found
+
+    return torch.from_numpy(made(len(stacks[0]), make))
 
 
 def _as_is(maps: Tensor) -> Tensor:
@@ -60,6 +77,11 @@ def reserved(scaled: Tensor, threshold: float) -> Tensor:
         raise TypeError("Eq. 9 needs float32 maps: at float16 a pixel of 0.1 falls on either side")
     # 1 - T is taken in double and rounded once: 1 - float32(0.9) lies above float32(0.1).
     return scaled >= torch.tensor(1.0 - threshold, dtype=torch.float32, device=scaled.device)
+
+
+def thresholded(maps: Tensor, policy: str, threshold: float) -> Tensor:
+    """The pixels that Eq. 9 counts in raw maps once they are scaled. (N, H, W) -> (N, H, W)."""
+    return per_picture(lambda some: reserved(scale(some, policy), threshold), maps)
 
 
 def ranking(maps: Tensor, generators: list[Generator]) -> Tensor:
@@ -120,7 +142,7 @@ def tied(maps: Tensor, k: int) -> Tensor:
 
 def fraction(masks: Tensor) -> float:
     """The share of the pixels that masks hold, averaged over pictures (S of Eq. 9)."""
-    return masks.double().mean().item()
+    return int(masks.count_nonzero()) / masks.numel()
 
 
 def keep(images: Tensor, masks: Tensor) -> Tensor:

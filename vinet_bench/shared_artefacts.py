@@ -1,5 +1,6 @@
 """Networks and maps on storage that several machines and runs share: a bucket, a mounted folder."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vinet_bench.artefacts import read_arrays, whole_bytes
+from vinet_bench.artefacts import read_arrays, write_arrays
 from vinet_bench.errors import StoreError, UserError
 
 # A report reads them from the run's folder alone, wherever that is copied.
@@ -50,11 +51,17 @@ class SharedArtefacts:
     def save(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Stores named arrays, all of them or nothing. Raises StoreError."""
         place = self._place(kind, key)
-        with self._reached():
+        with self._reached(), TemporaryDirectory() as folder:
+            copy = Path(folder) / Path(place).name
+            write_arrays(copy, arrays)
             self._files.makedirs(f"{self._root}/{kind}", exist_ok=True)
             # A transaction: what is written comes to its place when it is whole.
-            with self._files.transaction, self._files.open(place, "wb") as file:
-                file.write(whole_bytes(arrays))
+            with (
+                self._files.transaction,
+                copy.open("rb") as whole,
+                self._files.open(place, "wb") as file,
+            ):
+                shutil.copyfileobj(whole, file)
 
     def _place(self, kind: str, key: str) -> str:
         return f"{self._root}/{kind}/{key}.safetensors"

@@ -68,7 +68,12 @@ class _Cuts:
 
 
 def _examples(part: SliceDataset) -> Examples:
-    return Examples(torch.from_numpy(part.images)[:, None], torch.from_numpy(part.labels))
+    return Examples(pictures_of(part), torch.from_numpy(part.labels))
+
+
+def pictures_of(part: SliceDataset) -> Tensor:
+    """A part's own pictures as in Examples, no copy. -> (N, 1, H, W)."""
+    return torch.from_numpy(part.images)[:, None]
 
 
 class TrainedNetworks:

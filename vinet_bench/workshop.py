@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import SliceDataset
+from vinet_bench.data.stacks import empty_stack
 from vinet_bench.errors import CellError
-from vinet_bench.masks import fraction, reserved, scale, tied, top_k
+from vinet_bench.masks import fraction, per_picture, thresholded, tied, top_k
 from vinet_bench.methods import MethodInfo, SaliencyMethod, method
 from vinet_bench.metrics import mean_rank_correlation
 from vinet_bench.models import check_alive
@@ -19,7 +20,7 @@ from vinet_bench.networks_needed import SHUFFLED, Maps, Need, explained_on, fold
 from vinet_bench.records import key_of
 from vinet_bench.seeds import few_by_content, generator, picture_generators
 from vinet_bench.settings import SealedTraining, Training, VINetTraining
-from vinet_bench.trained import TrainedNetworks
+from vinet_bench.trained import TrainedNetworks, pictures_of
 from vinet_bench.training import Examples, as_pictures, predict
 
 EXPLAIN_BATCH = 32
@@ -90,7 +91,8 @@ class Workshop(TrainedNetworks):
         places = {"train": np.flatnonzero(~held), "held": np.flatnonzero(held)}
         other._parts = self._parts | {name: train.subset(i) for name, i in places.items()}
         other._examples = self._examples | {
-            name: Examples(examples.images[i], examples.labels[i]) for name, i in places.items()
+            name: Examples(pictures_of(other._parts[name]), examples.labels[i])
+            for name, i in places.items()
         }
         return other
 
@@ -127,7 +129,7 @@ class Workshop(TrainedNetworks):
 
     def _cross_fitted_maps(self, name: str, seed: int) -> Tensor:
         train = self.part("train")
-        maps = torch.zeros(len(train), *train.size)
+        maps = _empty_maps(len(train), train.size)
         for number, held in enumerate(_folds_of(train, self._folds)):
             other = self._without_fold(number, held)
             maps[torch.from_numpy(held)] = other.maps(name, seed, "held")
@@ -177,7 +179,7 @@ class Workshop(TrainedNetworks):
         explain, targets = self.explainer(name, seed), self.targets(name, seed, part)
         images, every = self.examples(part).images, torch.arange(len(targets))
         wanted = every[torch.from_numpy(self.tested(name))] if part == "test" else every
-        maps = torch.full((len(every), *self.data.size), torch.nan)
+        maps = _empty_maps(len(every), self.data.size).fill_(torch.nan)
         batches = torch.split(wanted, EXPLAIN_BATCH)
         with self.progress.step(f"{method(name).info.title} maps, {part}", len(batches)) as advance:
             for batch in batches:
@@ -229,14 +231,17 @@ class Workshop(TrainedNetworks):
         """
         if budget == "threshold":
             maps = self._living(name, seed, part)
-            return reserved(scale(maps, method(name).info.scaling), self.plan.threshold)
+            return thresholded(maps, method(name).info.scaling, self.plan.threshold)
         return self.highest(name, seed, part, self.equal_pixels(seed))
 
     def highest(self, name: str, seed: int, part: str, count: int) -> Tensor:
         """Exactly so many highest pixels of each map of a part, (N, H, W) bool, ties broken by each
         picture's own shuffle; more pixels hold the fewer. Raises CellError as `masks`."""
-        draws = picture_generators(self.examples(part).images, "ties", name)
-        return top_k(self._living(name, seed, part), count, draws)
+
+        def chosen(maps: Tensor, images: Tensor) -> Tensor:
+            return top_k(maps, count, picture_generators(images, "ties", name))
+
+        return per_picture(chosen, self._living(name, seed, part), self.examples(part).images)
 
     def _living(self, name: str, seed: int, part: str) -> Tensor:
         maps = self.maps(name, seed, part)
@@ -254,8 +259,8 @@ class Workshop(TrainedNetworks):
 
     def tied_shares(self, name: str, seed: int) -> NDArray[np.float64]:
         """For each test picture the share of the equal budget that only the shuffle chose."""
-        maps = self.maps(name, seed, "test")
-        return tied(maps, self.equal_pixels(seed)).numpy()
+        maps, count = self.maps(name, seed, "test"), self.equal_pixels(seed)
+        return per_picture(lambda some: tied(some, count), maps).numpy()
 
     def untrained_similarity(self, name: str, seed: int) -> float | None:
         """How like a method's maps are to those of the same network with new weights and the same
@@ -286,6 +291,11 @@ class Workshop(TrainedNetworks):
         partner = np.empty(len(patients), dtype=np.int64)
         partner[order] = np.roll(order, largest)
         return torch.from_numpy(partner)
+
+
+def _empty_maps(count: int, size: tuple[int, int]) -> Tensor:
+    """Zeros, (N, H, W) float32, in a mapped file where they are large."""
+    return torch.from_numpy(empty_stack((count, *size), np.float32))
 
 
 def _shuffled(examples: Examples, part: str) -> Examples:

@@ -2,14 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 LARGE = 2**28  # bytes, above which a stack lies in a file
-CHUNK = 256  # pictures copied at a time
+CHUNK = 256  # pictures made at a time
 
 
 def empty_stack(shape: Sequence[int], dtype: np.dtype[Any] | type[Any]) -> NDArray[Any]:
@@ -28,10 +28,18 @@ def empty_stack(shape: Sequence[int], dtype: np.dtype[Any] | type[Any]) -> NDArr
         return np.zeros(shape, dtype)
 
 
+def made(count: int, make: Callable[[slice], NDArray[Any]]) -> NDArray[Any]:
+    """A stack of so many pictures, of which `make` gives a few at a time: the pictures start to
+    stop - 1, (stop - start, ...). -> (count, ...)."""
+    first = make(slice(0, min(CHUNK, count)))
+    found = empty_stack((count, *first.shape[1:]), first.dtype)
+    found[: len(first)] = first
+    for start in range(len(first), count, CHUNK):
+        some = slice(start, min(start + CHUNK, count))
+        found[some] = make(some)
+    return found
+
+
 def taken(stack: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any]:
     """stack[indices], a few pictures at a time. (N, ...), (n,) -> (n, ...)."""
-    found = empty_stack((len(indices), *stack.shape[1:]), stack.dtype)
-    for start in range(0, len(indices), CHUNK):
-        some = slice(start, start + CHUNK)
-        found[some] = stack[indices[some]]
-    return found
+    return made(len(indices), lambda some: stack[indices[some]])
