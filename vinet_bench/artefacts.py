@@ -64,7 +64,7 @@ def _array(file: Any, name: str) -> NDArray[Any]:
     """Maps, (N, H, W), a few at a time: they may be more than memory holds."""
     part = file.get_slice(name)
     shape = part.get_shape()
-    if len(shape) == 3 and shape[0]:
+    if len(shape) == 3 and all(shape):  # a side of 0 holds nothing, however many there are
         return made(shape[0], lambda some: part[some])
     whole: NDArray[Any] = file.get_tensor(name)
     return whole
