@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from vinet_bench import artefacts
-from vinet_bench.artefacts import artefact_path
+from vinet_bench.artefacts import artefact_path, read_arrays
 from vinet_bench.errors import StoreError, UserError
 from vinet_bench.records import Cell, Record
 from vinet_bench.store import DATABASE, SCHEMA_VERSION, Store
@@ -367,3 +369,14 @@ def test_a_folder_has_one_writer_and_a_dead_one_holds_nothing(store: Store) -> N
     other.wait()
     with store.held():
         pass
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn])
+@pytest.mark.parametrize("shape", [(3,), (3, 4, 4)])
+def test_a_type_that_numpy_lacks_does_not_read(
+    kind: torch.dtype, shape: tuple[int, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "maps.safetensors"
+    save_file({"maps": torch.ones(shape).to(kind)}, path)
+    assert read_arrays(path, "maps") is None
+    assert "maps is damaged" in caplog.text

@@ -15,6 +15,7 @@ from vinet_bench.data.stacks import made
 from vinet_bench.writing import replacing
 
 _LOG = logging.getLogger(__name__)
+_NO_TYPE_OF_NUMPY = (KeyError, TypeError, AttributeError)  # by the version of safetensors
 
 
 def artefact_path(folder: Path, kind: str, key: str) -> Path:
@@ -32,7 +33,7 @@ def read_arrays(path: Path, title: str) -> dict[str, NDArray[Any]] | None:
     """The named arrays of a file, or None if it does not read. title: names it in the log."""
     try:
         arrays, digest = _contents(path)
-    except (SafetensorError, OSError, KeyError):  # KeyError: a type that numpy lacks
+    except (SafetensorError, OSError, *_NO_TYPE_OF_NUMPY):
         arrays, digest = {}, ""
     if digest not in (None, _digest(arrays)):
         _LOG.warning("%s is damaged: it is left out here, and the next run makes it again", title)
