@@ -24,7 +24,7 @@ SECONDS = 5.0  # of a slow one
 class Tiny:
     """A cell for each row and seed."""
 
-    info = ProtocolInfo("tiny", "Tiny", "none", higher_is_better=True, in_all=False)
+    info = ProtocolInfo("tiny", "Tiny", "none", in_all=False)
 
     def row_names(self) -> list[str]:
         return ["tiny", SLOW, DEADLY]

@@ -69,7 +69,6 @@ class BudgetCurves:
         name="budget-curves",
         title="Budget curves",
         paper="Hooker et al. 2019, arXiv 1806.10758",
-        higher_is_better=True,
         in_all=False,
         trainings="3 ResNet-18 a method, budget and seed; count them with --dry-run",
     )

@@ -28,7 +28,6 @@ class Complexity:
         name="complexity",
         title="Complexity and cost",
         paper="Bhatt et al. 2020, arXiv 2005.00631; Chalasani et al. 2020, arXiv 1810.06583",
-        higher_is_better=True,
         in_all=False,
     )
     layout = Layout(

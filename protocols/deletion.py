@@ -36,7 +36,6 @@ class Deletion:
         name="deletion",
         title="Deletion and insertion",
         paper="Petsiuk et al. 2018, arXiv 1806.07421",
-        higher_is_better=True,
         in_all=False,
     )
     layout = Layout(

@@ -83,7 +83,6 @@ class Destruction:
         name="destruction",
         title="Destruction",
         paper="Gu et al. 2020, Fig. 6, Sec. III-A, III-C, IV-E",
-        higher_is_better=True,
         in_all=False,
         trainings="{} VINets and {} times 2 ResNet-18, a seed".format(*_count()),
     )

@@ -51,7 +51,6 @@ class Faithfulness:
         name="faithfulness",
         title="Infidelity and sensitivity-n",
         paper="Yeh et al. 2019, arXiv 1901.09392; Ancona et al. 2018, arXiv 1711.06104",
-        higher_is_better=True,
         in_all=False,
     )
     layout = Layout(

@@ -46,7 +46,6 @@ class KeepImportant:
         name="keep-important",
         title="Keep important",
         paper="Gu et al. 2020, Table I",
-        higher_is_better=True,
     )
 
     def cells(self, plan: Plan) -> Iterable[Cell]:

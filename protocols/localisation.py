@@ -71,7 +71,6 @@ class Localisation:
         name="localisation",
         title="Localisation",
         paper="Zhang et al. 2018; Arras et al. 2022",
-        higher_is_better=True,
         in_all=False,
         needs="evidence",
     )

@@ -27,7 +27,6 @@ class ImportanceNetworks:
         name="importance-networks",
         title="Importance networks",
         paper="Gu et al. 2020, Table III",
-        higher_is_better=True,
         in_all=False,
         trainings="a VINet each and the classifier alone, a seed",
     )
@@ -55,7 +54,6 @@ class Classifiers:
         name="classifiers",
         title="Classifiers",
         paper="Gu et al. 2020, Table IV",
-        higher_is_better=True,
         in_all=False,
         trainings="a VINet each, a seed",
     )

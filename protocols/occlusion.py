@@ -21,7 +21,6 @@ class Occlusion:
         name="occlusion",
         title="Occlusion",
         paper="Gu et al. 2020, Table II",
-        higher_is_better=False,
     )
 
     def cells(self, plan: Plan) -> Iterable[Cell]:

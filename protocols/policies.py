@@ -48,7 +48,6 @@ class Policies:
         name="policies",
         title="Sensitivity of the ranking",
         paper="Sturmfels et al. 2020, doi 10.23915/distill.00022; Arras et al. 2022",
-        higher_is_better=True,
         in_all=False,
     )
     layout = Layout(

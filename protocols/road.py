@@ -39,7 +39,6 @@ class Road:
         name="road",
         title="ROAD",
         paper="Rong et al. 2022, arXiv 2202.00449",
-        higher_is_better=True,
         in_all=False,
     )
     layout = Layout(

@@ -96,7 +96,6 @@ class Robustness:
         name="robustness",
         title="Robustness",
         paper="Yeh et al. 2019, arXiv 1901.09392",
-        higher_is_better=True,
         in_all=False,
     )
     layout = Layout(

@@ -58,7 +58,6 @@ class Sanity:
         name="sanity",
         title="Sanity checks",
         paper="Adebayo et al. 2018, arXiv 1810.03292",
-        higher_is_better=False,
         in_all=False,
         trainings="two more VINets and VGG-16, a seed",
     )

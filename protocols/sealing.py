@@ -99,7 +99,6 @@ class Sealing:
         name="sealing",
         title="Sealing",
         paper="after Jethani et al. 2021, arXiv 2103.01890",
-        higher_is_better=True,
         in_all=False,
         trainings=f"{len(VARIANTS) - 2} VINets and {3 * len(VARIANTS)} ResNet-18, a seed",
     )

@@ -46,7 +46,6 @@ class Shortcut:
         name="shortcut",
         title="Shortcut",
         paper="Adebayo et al. 2020, arXiv 2011.05429",
-        higher_is_better=True,
         in_all=False,
         needs="marker",
     )

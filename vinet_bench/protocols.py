@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProtocolInfo:
-    """What the suite must know of a protocol. higher_is_better speaks of the accuracy column.
+    """What the suite must know of a protocol.
 
     in_all: part of `run all`. trainings: what it trains beside what `run all` does, in words.
     needs: the field of SliceDataset without which it has nothing to measure; `run everything`
@@ -27,7 +27,6 @@ class ProtocolInfo:
     name: str
     title: str
     paper: str
-    higher_is_better: bool
     in_all: bool = True
     trainings: str = ""
     needs: Literal["", "evidence", "marker"] = ""
