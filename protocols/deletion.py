@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocols.shared import Measured, ranks, records, whole_map_cells
-from vinet_bench.faithfulness import areas
 from vinet_bench.masks import ORDERS, replace
+from vinet_bench.metrics import curve_areas
 from vinet_bench.networks_needed import Network, behind_maps, original
 from vinet_bench.perturbations import blurred
 from vinet_bench.plan import Plan
@@ -95,7 +95,7 @@ def _of(probabilities: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArr
 def _areas(
     fill: str, curves: dict[str, NDArray[np.float32]], fractions: NDArray[np.float64]
 ) -> Measured:
-    deletion, insertion = (areas(curves[way], fractions) for way in ("morf", "lerf"))
+    deletion, insertion = (curve_areas(fractions, curves[way].T) for way in ("morf", "lerf"))
     return Measured(
         {
             f"deletion_{fill}": deletion,

@@ -1,4 +1,4 @@
-"""Areas, infidelity and sensitivity-n by hand and against captum, scipy and scikit-learn."""
+"""Infidelity and sensitivity-n by hand and against captum and scipy."""
 
 import hypothesis
 import numpy as np
@@ -8,11 +8,10 @@ from captum.metrics import infidelity
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import pearsonr
-from sklearn.metrics import auc
 from torch import Generator, Tensor, nn
 
 from protocols.faithfulness import logit_falls, map_sums
-from vinet_bench.faithfulness import areas, correlations, infidelities
+from vinet_bench.faithfulness import correlations, infidelities
 from vinet_bench.models import build_vinet
 from vinet_bench.perturbations import random_squares, random_subsets
 from vinet_bench.presets import PRESETS
@@ -50,20 +49,6 @@ def subsets(n: int, count: int, pixels: int) -> Tensor:
 def measured(model: nn.Module, images: Tensor, maps: Tensor, sets: Tensor) -> Pairs:
     falls = logit_falls(model, images, {"sets": sets}, CPU, 0)
     return map_sums(maps, {"sets": sets})["sets"], falls["sets"]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_areas_agree_with_scikit_learn(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    curves, fractions = rng.random((5, 7)), np.linspace(0.1, 0.7, 7)
-    wanted = [auc(fractions, curve) / 0.6 for curve in curves]
-    np.testing.assert_allclose(areas(curves, fractions), wanted)
-
-
-@hypothesis.given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
-def test_an_area_lies_between_the_curves_ends(heights: list[float]) -> None:
-    area = areas(np.array([heights]), np.linspace(0, 1, len(heights))).item()
-    assert min(heights) - 1e-12 <= area <= max(heights) + 1e-12
 
 
 def test_infidelity_is_captums_on_the_same_sets() -> None:

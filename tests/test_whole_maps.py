@@ -14,8 +14,8 @@ from torch import Tensor
 
 from protocols import PROTOCOLS
 from protocols.robustness import SHIFTS
-from vinet_bench.faithfulness import areas
 from vinet_bench.methods import method
+from vinet_bench.metrics import curve_areas
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell, Record
@@ -201,7 +201,9 @@ def test_deletion_and_insertion_by_hand() -> None:
     np.testing.assert_allclose(found["morf_air"][:, 0], 1, atol=1e-6)
     np.testing.assert_allclose(found["morf_air"][:, :5], [[1, 0.75, 0.5, 0.25, 0]] * 6)
     for metric, curve in (("deletion_air", "morf_air"), ("insertion_air", "lerf_air")):
-        np.testing.assert_allclose(found[metric], areas(found[curve], steps / 36), atol=1e-6)
+        np.testing.assert_allclose(
+            found[metric], curve_areas(steps / 36, found[curve].T), atol=1e-6
+        )
 
 
 def test_a_random_maps_areas_are_a_half() -> None:

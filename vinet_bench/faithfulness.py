@@ -6,16 +6,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 
-def areas(curves: Floats, fractions: Floats) -> Floats:
-    """The area under each curve over its range, by trapezoids: a mean height. (N, T), (T,) -> (N,).
-
-    >>> areas(np.array([[1.0, 0.5, 0.0]]), np.array([0.0, 0.5, 1.0]))
-    array([0.5])
-    """
-    found: Floats = np.trapezoid(curves, fractions, axis=1) / (fractions[-1] - fractions[0])
-    return found
-
-
 def infidelities(sums: Floats, falls: Floats) -> Floats:
     """Infidelity of each picture (Yeh et al. 2019, Def. 2.1) at its map's best scale (their Prop.
     on optimal scaling, captum's normalize=True): the mean of (beta * sum - fall)^2 over the sets.

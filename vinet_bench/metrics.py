@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.integrate import trapezoid
 from scipy.stats import spearmanr
 
 Floats = NDArray[np.floating]
@@ -153,14 +152,14 @@ def value_shares(maps: Floats, bins: int) -> Floats:
     return shares
 
 
-def curve_areas(places: Sequence[float], scores: Floats) -> Floats:
+def curve_areas(places: Sequence[float] | Floats, scores: Floats) -> Floats:
     """The area under each picture's curve by the trapezoid rule, as a share of the range of the
     places: the mean height. places (S,) rising, two or more; scores (S, N) -> (N,).
 
     >>> curve_areas([0.0, 0.2, 1.0], np.array([[1.0], [1.0], [0.0]])).round(3)
     array([0.6])
     """
-    found: Floats = trapezoid(scores, places, axis=0) / (places[-1] - places[0])
+    found: Floats = np.trapezoid(scores, places, axis=0) / (places[-1] - places[0])
     return found
 
 
