@@ -17,6 +17,7 @@ from vinet_bench.data.phantom import PhantomSettings
 from vinet_bench.errors import UserError, unknown_name
 
 SIZES = (16, 1024)  # the smallest and the largest side of a picture in pixels
+MOST_FOLDS = 20
 
 
 class Frozen(BaseModel):
@@ -140,7 +141,7 @@ def _several(folds: int) -> int:
     return folds
 
 
-Folds = Annotated[int, Field(ge=0, le=20), AfterValidator(_several)]
+Folds = Annotated[int, Field(ge=0, le=MOST_FOLDS), AfterValidator(_several)]
 
 
 class Curves(Frozen):

@@ -22,6 +22,7 @@ from vinet_bench.clusters import (
     seed_variance,
 )
 
+LEVEL = 0.05  # of a test, after Holm's correction where there are several
 LEAST = 0.1  # of the interaction, below which no variance of a mean is taken to be
 FEW = 8  # with fewer patients there are too few different resamples for an end at 2.5 %
 CELLS = 1_000_000  # signs at a time, to bound the memory
@@ -224,7 +225,7 @@ def smallest_difference(
     patients: ArrayLike,
     classes: ArrayLike | None = None,
     power: float = 0.8,
-    level: float = 0.05,
+    level: float = LEVEL,
 ) -> Floats:
     """The smallest true mean difference that a test at `level` finds with probability `power`.
 

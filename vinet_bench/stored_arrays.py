@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vinet_bench.data.dataset import PARTS
 from vinet_bench.data.tables import printable
+from vinet_bench.settings import MOST_FOLDS
 
 Arrays = Mapping[str, NDArray[Any]]
-MOST_FOLDS = 20  # of the setting split.folds
-PARTS, CONTENT_BYTES, LOOKS_BYTES = 3, 8, 32  # of data.facts; a fourth part is none of them
+CONTENT_BYTES, LOOKS_BYTES = 8, 32  # of data.facts
 
 
 def check_facts(facts: Arrays, classes: int) -> None:
@@ -24,7 +25,7 @@ def check_facts(facts: Arrays, classes: int) -> None:
     for name, width in (("content", CONTENT_BYTES), ("looks", LOOKS_BYTES)):
         if _of(facts, name, "u", (count, width)).dtype != np.uint8:
             raise ValueError(name)
-    _within(part.ravel(), PARTS + 1)
+    _within(part.ravel(), len(PARTS) + 1)  # a fourth part is none of them
     _within(_of(facts, "label", "iu", (count,)), classes)
     _within(_of(facts, "patient", "iu", (count,)), len(_names(facts, "patient_names")))
     if len(_names(facts, "ids")) != count:

@@ -18,7 +18,7 @@ from pydantic import (
 from vinet_bench.data.tables import printable
 from vinet_bench.networks_needed import Maps, Network, Start, Task
 from vinet_bench.records import Cell, Record
-from vinet_bench.stored_arrays import MOST_FOLDS
+from vinet_bench.settings import MOST_FOLDS
 
 KEY = r"^[0-9A-Za-z_-]{1,100}$"
 FIELDS = {"data", "network", "importance", "classifier", "filled"}

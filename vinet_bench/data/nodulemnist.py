@@ -14,7 +14,7 @@ from vinet_bench.data.prepared import Description, Piece, write_prepared
 from vinet_bench.errors import UserError
 
 SIZES = (28, 64)
-PARTS = {"train": "train", "val": "validation", "test": "test"}
+THEIR_PARTS = {"train": "train", "val": "validation", "test": "test"}
 NAME = "nodulemnist3d"
 
 
@@ -30,7 +30,7 @@ def prepare_nodulemnist3d(out: Path, root: Path | None, size: int, slices: int) 
         raise UserError(f"--slices {slices}: a volume of this size has 1 to {size}")
     if out.exists():
         raise UserError(f"--out {out} is there already: remove it, or name another folder")
-    volumes = {part: _opened(part, root, size) for part in PARTS}
+    volumes = {part: _opened(part, root, size) for part in THEIR_PARTS}
     names: dict[str, str] = volumes["train"].info["label"]
     about = Description(
         name=NAME,
@@ -43,7 +43,9 @@ def prepare_nodulemnist3d(out: Path, root: Path | None, size: int, slices: int) 
         recipe={"source": NAME, "size": size, "slices": slices},
     )
     count = slices * sum(len(volume.imgs) for volume in volumes.values())
-    pieces = (piece for part in PARTS for piece in _pieces(volumes[part], part, slices, about))
+    pieces = (
+        piece for part in THEIR_PARTS for piece in _pieces(volumes[part], part, slices, about)
+    )
     return write_prepared(out, about, count, pieces, [["status", "reason"]])
 
 
@@ -86,7 +88,7 @@ def _pieces(volume: Any, part: str, slices: int, about: Description) -> Iterator
                 "id": f"{part}-{number:04d}-{first + turn}",
                 "label": classes[int(label[0])],
                 "patient": f"unknown-{part}-{number:04d}",
-                "part": PARTS[part],
+                "part": THEIR_PARTS[part],
             }
             for turn in range(slices)
         ]

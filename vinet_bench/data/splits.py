@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vinet_bench.settings import Split as SplitSettings
 
 Indices = NDArray[np.int64]
-MOST_FOLDS = 20
+FINEST = 20  # a share of the slices is k of n folds, n up to this
 FEWEST_PATIENTS = 3
 
 
@@ -182,7 +182,7 @@ def _check_enough(data: SliceDataset, units: _Units) -> None:
 
 def _folds_for(share: float) -> Fraction:
     """The share as k of n folds, n up to 20 (or more, where one fold of 20 is far too much)."""
-    folds = Fraction(share).limit_denominator(MOST_FOLDS)
+    folds = Fraction(share).limit_denominator(FINEST)
     return folds if folds > 0 else Fraction(1, round(1 / share))
 
 

@@ -24,9 +24,9 @@ from vinet_bench.report.difference import (
     run_side,
     same_pictures,
 )
-from vinet_bench.report.layout import Figure, Layout, layouts_of
+from vinet_bench.report.layout import ABSENT, Figure, Layout, layouts_of
 from vinet_bench.report.notes import all_warnings
-from vinet_bench.report.table import ABSENT, Column, Row, Sheet
+from vinet_bench.report.table import Column, Row, Sheet
 from vinet_bench.report.tables import bracketed, rounded
 from vinet_bench.stored_run import Run, read_run
 

@@ -11,7 +11,7 @@ from vinet_bench.data.facts import names_of
 from vinet_bench.report import paper
 from vinet_bench.report.audit.material import test_patients
 from vinet_bench.report.figures import Figures, PlanRow, mean_of
-from vinet_bench.report.layout import Figure, Layout
+from vinet_bench.report.layout import ABSENT, Figure, Layout
 from vinet_bench.report.rows import rows_of
 from vinet_bench.report.uncertainty import Interval, Place, Scores, intervals_of, scores_of
 from vinet_bench.stored_run import Run
@@ -118,7 +118,7 @@ def paper_side(layout: Layout, rows: Sequence[PlanRow]) -> Side:
         (row["name"], keys[heading]): {0: float(value) / 100}
         for row, line in zip(own, lines, strict=True)
         for heading, value in zip(headings[1:], line[1:], strict=True)
-        if heading in keys and value != paper.ABSENT
+        if heading in keys and value != ABSENT
     }
     return Side(own, values, exact=True)
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 MASKED = frozenset({"method", "control", "oracle"})
 METHOD = frozenset({"method"})
 ANY = MASKED | {"reference"}
+ABSENT = "–"  # a cell without a figure, in ours and in the paper's tables
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vinet_bench.data.dataset import PARTS
 from vinet_bench.report import paper
+from vinet_bench.report.audit.of_networks import COLLAPSED
 from vinet_bench.report.figures import Failure, Figures, PlanRow
 from vinet_bench.report.layout import BINS, DESTRUCTION, OCCLUSION, Figure, Layout
-from vinet_bench.report.uncertainty import FROM_BEST, FROM_VINET, LEVEL, Uncertainty
-from vinet_bench.stats import ranking_agreement
+from vinet_bench.report.uncertainty import FROM_BEST, FROM_VINET, Uncertainty
+from vinet_bench.stats import LEVEL, ranking_agreement
 
-COLLAPSED = 0.8
-_PARTS = ("train", "validation", "test")
 _COMMONEST = Figure("", "commonest_class_share")
 
 
@@ -184,7 +184,7 @@ def _folds(context: Context) -> list[str]:
 
 def _order(part: str) -> tuple[int, str]:
     """The parts as they are used; the store keeps a plan's keys in the order of the alphabet."""
-    return _PARTS.index(part) if part in _PARTS else 3, part
+    return PARTS.index(part) if part in PARTS else 3, part
 
 
 def _data_notes(data: dict[str, Any]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from vinet_bench.report.layout import ABSENT
+
 SOURCE = "Gu et al., IEEE Trans. Multimedia 2020, doi 10.1109/TMM.2020.2971170"
 TITLE = "The paper's values (LUNA16, not comparable row by row)"
 
 _KEPT = ("Reserved %", "Accuracy %")
-ABSENT = "–"
 TABLE_I = (
     ("Original", "100.00", "82.57"),
     ("VINet", "2.37", "82.15"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
-from vinet_bench.report.table import ABSENT
+from vinet_bench.report.layout import ABSENT
 
 _OF_A_PLAN = ("preset", "threshold", "precision", "device", "deterministic", "checkpoint")
 _OF_A_ROW = ("explains", "scaling", "variant")

@@ -7,7 +7,6 @@ from vinet_bench.report.audit.finding import Finding
 from vinet_bench.report.layout import Layout
 from vinet_bench.report.uncertainty import Uncertainty
 
-ABSENT = "–"
 _BLOCKS = {"reference": "References", "method": "Methods"}
 
 

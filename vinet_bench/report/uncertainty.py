@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from vinet_bench.report.audit.material import test_patients
 from vinet_bench.report.figures import Figures, PlanRow
 from vinet_bench.report.layout import Figure, Layout
-from vinet_bench.stats import clustered_intervals, clustered_test, holm, smallest_difference
+from vinet_bench.stats import LEVEL, clustered_intervals, clustered_test, holm, smallest_difference
 
 Scores = NDArray[np.float64]
 Interval = tuple[float, float]
-LEVEL = 0.05
 FROM_VINET, FROM_BEST = "†", "‡"
 Place = tuple[str, str]  # a row's name and a figure's key
 

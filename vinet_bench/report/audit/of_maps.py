@@ -9,9 +9,8 @@ import numpy as np
 from vinet_bench.report.audit.finding import Finding, Verdict, listed, percent
 from vinet_bench.report.audit.material import Material, Scores
 from vinet_bench.report.figures import PlanRow
-from vinet_bench.stats import holm, paired_permutation
+from vinet_bench.stats import LEVEL, holm, paired_permutation
 
-LEVEL = 0.05  # of the tests, after Holm's correction
 NAMED, CLEAR, HALF = 0.03, 0.10, 0.5
 AREA_NAMED, AREA_CLEAR = 0.05, 0.20
 KNOWS, FEWEST = 0.20, 10

@@ -8,8 +8,8 @@ from typing import Any
 from vinet_bench.records import Cell
 from vinet_bench.report import paper
 from vinet_bench.report.figures import PlanRow
-from vinet_bench.report.layout import Figure
-from vinet_bench.report.table import ABSENT, Table
+from vinet_bench.report.layout import ABSENT, Figure
+from vinet_bench.report.table import Table
 from vinet_bench.stored_run import Run
 
 AS_PRINTED = {"None (classifier alone)": "None"}  # our titles that the paper has in other words

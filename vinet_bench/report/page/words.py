@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vinet_bench.data.dataset import PARTS
 from vinet_bench.report.figures import PlanRow
 from vinet_bench.report.layout import Figure
 from vinet_bench.report.rows import NETWORKS
 from vinet_bench.report.table import Table
-from vinet_bench.report.uncertainty import LEVEL
+from vinet_bench.stats import LEVEL
 
 Plan = Mapping[str, Any]
 _KEEP = "keep-important"
@@ -40,7 +41,7 @@ def _data(data: Plan) -> str:
 
 def _split(data: Plan) -> str:
     parts = data.get("parts", {})
-    sizes = ", ".join(f"{parts[p]} {p}" for p in ("train", "validation", "test") if p in parts)
+    sizes = ", ".join(f"{parts[p]} {p}" for p in PARTS if p in parts)
     folds = f" in {data['folds']} folds" if data.get("folds") else ""
     return f"by {data.get('split_by', 'patient')}{folds}: {sizes}"
 
