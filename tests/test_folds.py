@@ -15,7 +15,6 @@ from tests.commands import Command, assert_one_line
 from tests.test_report import ROWS, a_plan, cells, noted
 from tests.test_run import make_folder
 from tests.test_splits import dataset, owners, several_slices_each
-from vinet_bench.clusters import clustered, seed_variance
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.facts import picture_facts, places_tested
 from vinet_bench.data.folder import load_folder
@@ -23,6 +22,7 @@ from vinet_bench.data.inspection import inspect_data
 from vinet_bench.data.splits import Split, split_as, split_slices
 from vinet_bench.errors import UserError
 from vinet_bench.networks_needed import Maps
+from vinet_bench.patient_clusters import clustered, seed_variance
 from vinet_bench.plan import make_plan
 from vinet_bench.progress import Silent
 from vinet_bench.records import Cell, Record, key_of

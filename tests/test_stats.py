@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from statsmodels.stats.multitest import multipletests
 
 from vinet_bench.bootstrap import _columns, _drawn, _studentized
-from vinet_bench.clusters import clustered, patient_variance
 from vinet_bench.metrics import balanced_hits
+from vinet_bench.patient_clusters import clustered, patient_variance
 from vinet_bench.stats import (
     Intervals,
     clustered_intervals,

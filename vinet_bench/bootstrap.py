@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vinet_bench.clusters import Clusters, Floats, divide
+from vinet_bench.patient_clusters import Clusters, Floats, divide
 
 CELLS = 200_000  # counts at a time, so that they stay in the cache
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from vinet_bench.bootstrap import pivots
-from vinet_bench.clusters import (
+from vinet_bench.patient_clusters import (
     Clusters,
     Floats,
     clustered,

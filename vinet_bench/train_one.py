@@ -14,7 +14,6 @@ from vinet_bench.data import load_data
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import split_as
 from vinet_bench.errors import CellError, UserError
-from vinet_bench.figures import save_curves
 from vinet_bench.masks import fraction, reserved
 from vinet_bench.metrics import balanced_hits, evidence_precision, evidence_recall, hits
 from vinet_bench.models import (
@@ -26,6 +25,7 @@ from vinet_bench.models import (
     vinet_task,
 )
 from vinet_bench.plan import Plan
+from vinet_bench.plots import save_curves
 from vinet_bench.progress import Progress, Silent
 from vinet_bench.records import key_of
 from vinet_bench.run import check_networks, machine_of, with_threads
