@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protocols.shared import Measured, ranks, records, whole_map_cells
+from protocols.shared import Floats, Measured, ranks, records, whole_map_cells
 from vinet_bench.masks import ORDERS, replace
-from vinet_bench.metrics import curve_areas
+from vinet_bench.metrics import class_probabilities, curve_areas
 from vinet_bench.networks_needed import Network, behind_maps, original
 from vinet_bench.perturbations import blurred
 from vinet_bench.plan import Plan
@@ -71,13 +71,13 @@ class Deletion:
         before = workshop.original_probabilities(cell.seed)
         classes = before.argmax(axis=1)
 
-        def chosen(pictures: Tensor) -> NDArray[np.float32]:
-            return _of(workshop.predict_original(cell.seed, pictures), classes)
+        def chosen(pictures: Tensor) -> Floats:
+            return class_probabilities(workshop.predict_original(cell.seed, pictures), classes)
 
         fills = {"air": torch.zeros_like(images), "blur": blurred(images, settings.blur)}
         between = [round(f * order[0].numel()) for f in fractions[1:-1]]
         for name, fill in fills.items():
-            ends = _of(before, classes), chosen(fill)  # of both orders
+            ends = class_probabilities(before, classes), chosen(fill)  # of both orders
             steps = {
                 way: [chosen(replace(images, go(order, k), fill)) for k in between]
                 for way, go in ORDERS.items()
@@ -87,14 +87,7 @@ class Deletion:
         return records(cell, workshop, found)
 
 
-def _of(probabilities: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Each picture's probability of its class. (N, K), (N,) -> (N,)."""
-    return probabilities[np.arange(len(classes)), classes]
-
-
-def _areas(
-    fill: str, curves: dict[str, NDArray[np.float32]], fractions: NDArray[np.float64]
-) -> Measured:
+def _areas(fill: str, curves: dict[str, Floats], fractions: NDArray[np.float64]) -> Measured:
     deletion, insertion = (curve_areas(fractions, curves[way].T) for way in ("morf", "lerf"))
     return Measured(
         {

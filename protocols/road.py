@@ -10,7 +10,7 @@ from torch import Tensor
 from protocols.shared import Measured, ranks, records, whole_map_cells
 from vinet_bench.imputation import impute
 from vinet_bench.masks import ORDERS
-from vinet_bench.metrics import hits
+from vinet_bench.metrics import class_probabilities, hits
 from vinet_bench.networks_needed import Network, behind_maps, original
 from vinet_bench.perturbations import normal_noise
 from vinet_bench.plan import Plan
@@ -71,7 +71,7 @@ class Road:
         found = Measured(kept={"fractions": np.array(FRACTIONS)})
         for way in ORDERS:
             steps = _imputed_probabilities(workshop, cell.seed, order, way)
-            chosen = np.stack([p[np.arange(len(p)), classes] for p in steps], axis=1)
+            chosen = np.stack([class_probabilities(p, classes) for p in steps], axis=1)
             right = np.stack([hits(p, labels) for p in steps], axis=1)
             means = {
                 f"{way}_accuracy": right.mean(axis=1),

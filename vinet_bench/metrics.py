@@ -87,14 +87,22 @@ def commonest_class_share(probabilities: Floats) -> float:
     return float(np.bincount(probabilities.argmax(axis=1)).max() / len(probabilities))
 
 
+def class_probabilities(probabilities: Floats, classes: Labels) -> Floats:
+    """Each picture's probability of its class. (N, K), (N,) -> (N,).
+
+    >>> class_probabilities(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([0, 1]))
+    array([0.75, 0.5 ])
+    """
+    return probabilities[np.arange(len(classes)), classes]
+
+
 def probability_drops(before: Floats, after: Floats, labels: Labels) -> Floats:
     """By how much the true class's probability falls in each picture. (N, K), (N, K), (N,) -> (N,).
 
     >>> probability_drops(np.array([[0.75, 0.25]]), np.array([[0.5, 0.5]]), np.array([0]))
     array([0.25])
     """
-    rows = np.arange(len(labels))
-    return before[rows, labels] - after[rows, labels]
+    return class_probabilities(before, labels) - class_probabilities(after, labels)
 
 
 def evidence_recall(masks: Masks, evidence: Masks) -> Floats:
