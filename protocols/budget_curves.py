@@ -11,20 +11,15 @@ from protocols.shared import (
     Measured,
     records,
     reference,
+    reference_cells,
+    reference_networks,
     shown,
     whole_map_cells,
 )
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.errors import CellError
 from vinet_bench.metrics import curve_areas, hits
-from vinet_bench.networks_needed import (
-    Network,
-    behind_maps,
-    explained_on,
-    fold_names,
-    original,
-    retrained,
-)
+from vinet_bench.networks_needed import Network, behind_maps, explained_on, fold_names, retrained
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
@@ -92,13 +87,12 @@ class BudgetCurves:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         for seed in plan.seeds:
-            for name in REFERENCES:
-                yield Cell(self.info.name, name, seed, budget="everything")
+            yield from reference_cells(self.info.name, seed)
         yield from whole_map_cells(self.info.name, plan, again=True)
 
     def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
         if cell.method in REFERENCES:
-            return original(cell) if cell.method == "original" else ()
+            return reference_networks(cell)
         curves = plan.settings.curves
         own = {retrained(cell, f"{curve} {p}") for curve in CURVES for p in curves.percents}
         folds = {

@@ -13,6 +13,8 @@ from protocols.shared import (
     mask_scores,
     records,
     reference,
+    reference_cells,
+    reference_networks,
     scores,
     shown,
 )
@@ -20,13 +22,7 @@ from vinet_bench.data.dataset import PARTS
 from vinet_bench.data.stacks import made
 from vinet_bench.masks import constant
 from vinet_bench.metrics import commonest_class_share
-from vinet_bench.networks_needed import (
-    Network,
-    behind_budget,
-    behind_maps,
-    original,
-    retrained,
-)
+from vinet_bench.networks_needed import Network, behind_budget, behind_maps, retrained
 from vinet_bench.plan import Plan
 from vinet_bench.probe import areas, forest_predictions, shares_in_cells
 from vinet_bench.protocols import ProtocolInfo
@@ -50,8 +46,7 @@ class KeepImportant:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         for seed in plan.seeds:
-            for name in REFERENCES:
-                yield Cell(self.info.name, name, seed, budget="everything")
+            yield from reference_cells(self.info.name, seed)
             for name in plan.retrained():
                 for trained_on in ("pictures", "masks", "swapped"):
                     budget = natural_budget(name)
@@ -59,7 +54,7 @@ class KeepImportant:
 
     def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
         if cell.method in REFERENCES:
-            return original(cell) if cell.method == "original" else ()
+            return reference_networks(cell)
         return {retrained(cell), *behind_maps(cell), *behind_budget(cell, plan)}
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:

@@ -2,7 +2,15 @@
 
 from collections.abc import Collection, Iterable
 
-from protocols.shared import REFERENCES, Measured, occluded, records, reference
+from protocols.shared import (
+    REFERENCES,
+    Measured,
+    occluded,
+    records,
+    reference,
+    reference_cells,
+    reference_networks,
+)
 from vinet_bench.networks_needed import Network, behind_budget, behind_maps, original
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
@@ -25,15 +33,14 @@ class Occlusion:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         for seed in plan.seeds:
-            for name in REFERENCES:
-                yield Cell(self.info.name, name, seed, budget="everything")
+            yield from reference_cells(self.info.name, seed)
             for name in plan.methods:
                 for budget in sorted({natural_budget(name), "equal"}, reverse=True):
                     yield Cell(self.info.name, name, seed, budget=budget)
 
     def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
         if cell.method in REFERENCES:
-            return original(cell) if cell.method == "original" else ()
+            return reference_networks(cell)
         return {*original(cell), *behind_maps(cell), *behind_budget(cell, plan)}
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:

@@ -1,6 +1,6 @@
 """What several protocols share: rows, records, and what a network is shown."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from vinet_bench.metrics import (
     quadratic_weighted_kappa,
 )
 from vinet_bench.models import check_alive
+from vinet_bench.networks_needed import Network, original
 from vinet_bench.plan import Plan
 from vinet_bench.records import Cell, Record
 from vinet_bench.seeds import few_by_content, picture_generators
@@ -110,6 +111,17 @@ def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Mea
         },
         {"probabilities": probabilities},
     )
+
+
+def reference_cells(protocol: str, seed: int) -> Iterable[Cell]:
+    """The references' rows of one seed."""
+    for name in REFERENCES:
+        yield Cell(protocol, name, seed, budget="everything")
+
+
+def reference_networks(cell: Cell) -> Collection[Network]:
+    """What a reference's cell needs trained: the majority nothing."""
+    return original(cell) if cell.method == "original" else ()
 
 
 def reference(cell: Cell, workshop: Workshop) -> list[Record]:

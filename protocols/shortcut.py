@@ -14,6 +14,8 @@ from protocols.shared import (
     ranks,
     records,
     reference,
+    reference_cells,
+    reference_networks,
     whole_map_cells,
 )
 from vinet_bench.errors import CellError
@@ -22,7 +24,7 @@ from vinet_bench.markers import erase
 from vinet_bench.masks import as_many
 from vinet_bench.methods import method
 from vinet_bench.metrics import hits
-from vinet_bench.networks_needed import Network, behind_maps, original
+from vinet_bench.networks_needed import Network, behind_maps
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
@@ -79,13 +81,12 @@ class Shortcut:
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         for seed in plan.seeds:
-            for name in REFERENCES:
-                yield Cell(self.info.name, name, seed, budget="everything")
+            yield from reference_cells(self.info.name, seed)
         yield from whole_map_cells(self.info.name, plan)
 
     def networks(self, cell: Cell, plan: Plan) -> Collection[Network]:
         if cell.method in REFERENCES:
-            return original(cell) if cell.method == "original" else ()
+            return reference_networks(cell)
         return behind_maps(cell)
 
     def run(self, cell: Cell, workshop: Workshop) -> Iterable[Record]:
