@@ -21,9 +21,10 @@ from vinet_bench.data.facts import picture_facts
 from vinet_bench.data.lidc_xml import CHARACTERISTICS
 from vinet_bench.data.prepared import Description, Piece, write_prepared
 from vinet_bench.data.splits import split_slices
+from vinet_bench.description import describe
 from vinet_bench.plan import make_plan
 from vinet_bench.records import Cell, Record
-from vinet_bench.run import choose_machine, describe
+from vinet_bench.run import choose_machine
 from vinet_bench.store import Store
 
 RNG = np.random.default_rng(0)
