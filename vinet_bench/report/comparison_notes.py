@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vinet_bench.report import paper
+from vinet_bench.report.context import named_seeds, planned_seeds
 from vinet_bench.report.difference import Difference, Measured, Side
+from vinet_bench.report.gaps import cut
 from vinet_bench.report.layout import Figure, Layout
-from vinet_bench.report.notes import cut, named_seeds, planned_seeds
 from vinet_bench.report.settings import changed_settings
 from vinet_bench.stored_run import Run
 

@@ -1,150 +1,20 @@
 """What must be read with a table: one plain sentence a note."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.report import paper
 from vinet_bench.report.audit.of_networks import COLLAPSED
-from vinet_bench.report.figures import Failure, Figures, PlanRow
-from vinet_bench.report.layout import BINS, DESTRUCTION, OCCLUSION, Figure, Layout
-from vinet_bench.report.uncertainty import FROM_BEST, FROM_VINET, Uncertainty
+from vinet_bench.report.context import Context, named_seeds
+from vinet_bench.report.figures import PlanRow
+from vinet_bench.report.gaps import failures, fewer_pictures, left_out, missing
+from vinet_bench.report.layout import BINS, DESTRUCTION, OCCLUSION, Figure
+from vinet_bench.report.uncertainty import FROM_BEST, FROM_VINET
 from vinet_bench.stats import LEVEL, ranking_agreement
 
 _COMMONEST = Figure("", "commonest_class_share")
-
-
-@dataclass(frozen=True)
-class Context:
-    """All that a note may speak of."""
-
-    plan: dict[str, Any]
-    rows: Sequence[PlanRow]
-    layout: Layout
-    figures: Figures
-    reasons: dict[str, int]
-    uncertainty: Uncertainty
-
-    @property
-    def data(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.plan.get("data", {})
-        return found
-
-    @property
-    def seeds(self) -> list[int]:
-        """The table's own; a run's folder may hold others with more."""
-        return planned_seeds(self.plan, self.layout)
-
-    def shares(self, figure: Figure, above: float, but: str = "") -> str:
-        """'CAM 97.00 %, LRP 81.25 %': the rows (but one) whose figure lies above a bound."""
-        rows = (row for row in self.rows if row["name"] != but)
-        means = ((row["title"], self.figures.mean(row, figure)) for row in rows)
-        return ", ".join(f"{t} {100 * m:.2f} %" for t, m in means if m is not None and m > above)
-
-
-def planned_seeds(plan: Mapping[str, Any], layout: Layout) -> list[int]:
-    """The seeds that a table ought to have."""
-    return list(plan.get("protocol_seeds", {}).get(layout.protocol, plan.get("seeds", [])))
-
-
-def reasons(figures: Figures, rows: Iterable[PlanRow]) -> dict[str, int]:
-    """Every reason of a failure with its number, counted in the order of the rows."""
-    found = dict.fromkeys(f.reason for row in rows for f in figures.failures(row))
-    return {reason: number for number, reason in enumerate(found, 1)}
-
-
-def named_seeds(seeds: Iterable[int]) -> str:
-    """
-    >>> named_seeds([1, 0])
-    'seeds 0, 1'
-    """
-    found = sorted(set(seeds))
-    return f"seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
-
-
-def _failed_row(context: Context, row: PlanRow, failed: list[Failure]) -> str:
-    """'CAM (masks alone; seed 1; the mean is of the other seeds)'."""
-    where = ", ".join(dict.fromkeys(f.where for f in failed))
-    lost = {f.seed for f in failed}
-    there = any(
-        context.figures.values(row, figure)
-        for figure in context.layout.figures
-        if any(f in failed for f in context.figures.failures(row, figure))
-    )
-    rest = "; the mean is of the other seeds" if there else ""
-    return f"{row['title']} ({where}; {named_seeds(lost)}{rest})"
-
-
-def cut(reason: str, longest: int = 300) -> str:
-    """A long reason stands whole in the CSV file."""
-    return reason if len(reason) <= longest else f"{reason[:longest]}…"
-
-
-def _failures(context: Context) -> list[str]:
-    notes = []
-    for reason, number in context.reasons.items():
-        named = []
-        for row in context.rows:
-            failed = [f for f in context.figures.failures(row) if f.reason == reason]
-            if failed:
-                named.append(_failed_row(context, row, failed))
-        notes.append(f"({number}) Failed: {', '.join(named)}: {cut(reason)}")
-    return notes
-
-
-def _gaps(context: Context, row: PlanRow) -> dict[tuple[int, ...], list[str]]:
-    """Seeds that neither gave a figure nor failed, with the figures that lack them."""
-    gaps: dict[tuple[int, ...], list[str]] = {}
-    for figure in context.layout.figures:
-        there = context.figures.values(row, figure)
-        failed = {f.seed for f in context.figures.failures(row, figure)}
-        lost = tuple(sorted(set(context.seeds) - set(there) - failed))
-        if there and lost:
-            gaps.setdefault(lost, []).append(figure.heading.removesuffix(" %"))
-    return gaps
-
-
-def _not_retrained(context: Context) -> list[str]:
-    """Costly methods without a record."""
-    rows = [row for row in context.rows if row.get("costly") and not context.figures.has(row)]
-    return [row["title"] for row in rows]
-
-
-def _fewer_pictures(context: Context) -> list[str]:
-    """Costly methods explain some test pictures only."""
-    found = {row["title"]: context.figures.pictures(row) for row in context.rows}
-    most = max(found.values(), default=0)
-    costly = {row["title"] for row in context.rows if row.get("costly")}
-    few = [(t, n) for t, n in found.items() if t in costly and 0 < n < most]
-    if not few:
-        return []
-    named = ", ".join(title for title, _ in few)
-    return [
-        f"Costly, and so of {few[0][1]} of the {most} test pictures, the same for each: {named}."
-    ]
-
-
-def _missing(context: Context) -> list[str]:
-    """Rows and seeds that the plan names and the records lack; the majority has no seed."""
-    gone = _not_retrained(context)
-    empty = [row["title"] for row in context.rows if not context.figures.has(row)]
-    empty = [title for title in empty if title not in gone]
-    notes = [f"No records (yet) for: {', '.join(empty)}."] if empty else []
-    if gone:
-        notes.append(f"Costly, and so left out unless --methods names them: {', '.join(gone)}.")
-    alike: dict[tuple[str, str], list[str]] = {}
-    for row in context.rows:
-        gaps = {} if row["name"] == "majority" else _gaps(context, row)
-        for lost, headings in gaps.items():
-            named = ", ".join(h for h in headings if h) or "figures of the CSV file"
-            alike.setdefault((named_seeds(lost), named), []).append(row["title"])
-    return notes + [
-        f"{', '.join(titles)}: {seeds} missing ({named});"
-        " the figure is of the seeds that are there."
-        for (seeds, named), titles in alike.items()
-    ]
 
 
 def _data(context: Context) -> list[str]:
@@ -338,11 +208,6 @@ def _collapsed(context: Context) -> list[str]:
     ]
 
 
-def _left_out(context: Context) -> list[str]:
-    others = "; ".join(f"fill {fill}, network {net}" for fill, net in context.figures.left_out)
-    return [f"In the records but not in this table: {others}."] if others else []
-
-
 def _own(context: Context) -> list[str]:
     return list(context.layout.notes)
 
@@ -405,7 +270,7 @@ def _merit(context: Context, row: PlanRow, figure: Figure) -> float:
 
 def all_notes(context: Context) -> list[str]:
     """The notes in the order of print: failures first, then what the figures mean."""
-    made: list[Callable[[Context], list[str]]] = [_failures, _missing, _fewer_pictures, _collapsed]
+    made: list[Callable[[Context], list[str]]] = [failures, missing, fewer_pictures, _collapsed]
     made += [_vinets] if context.layout.own_rows else []
     made += [
         _own,
@@ -420,7 +285,7 @@ def all_notes(context: Context) -> list[str]:
     ]
     if not context.layout.own_rows:
         made += [_budget, _policies]
-    made += [_preset, _left_out]
+    made += [_preset, left_out]
     return [note for make in made for note in make(context)]
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from vinet_bench.errors import UserError
 from vinet_bench.report.audit import Finding, audit
+from vinet_bench.report.context import Context, reasons
 from vinet_bench.report.figures import Figures, PlanRow
 from vinet_bench.report.layout import ABSENT, DESTRUCTION, Figure, Layout, layouts_of
-from vinet_bench.report.notes import Context, all_notes, all_warnings, reasons
+from vinet_bench.report.notes import all_notes, all_warnings
 from vinet_bench.report.rows import NETWORKS, rows_of
 from vinet_bench.report.table import Column, Row, Table
 from vinet_bench.report.uncertainty import Interval, Uncertainty
