@@ -1,6 +1,7 @@
 """Controls: what a method must beat, and the outline that knows the answer."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -16,19 +17,23 @@ from vinet_bench.masks import scale
 from vinet_bench.methods import MethodInfo, SaliencyMethod
 from vinet_bench.seeds import picture_generators, picture_hash
 
+_control = partial(
+    MethodInfo,
+    explains="nothing",
+    kind="control",
+    sign="unsigned",
+    forwards=0,
+    class_specific=False,
+)
+
 
 class Random(NetworkMethod):
     """A uniform random number for every pixel, drawn from the picture's content."""
 
-    info = MethodInfo(
+    info = _control(
         name="random",
         title="Random",
         paper="Hooker et al. 2019, arXiv 1806.10758",
-        explains="nothing",
-        kind="control",
-        sign="unsigned",
-        forwards=0,
-        class_specific=False,
     )
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -39,15 +44,10 @@ class Random(NetworkMethod):
 class Centre(NetworkMethod):
     """The nearness to the picture's centre: what photographers and croppers give away."""
 
-    info = MethodInfo(
+    info = _control(
         name="centre",
         title="Centre",
         paper="Judd et al. 2009, doi 10.1109/ICCV.2009.5459462",
-        explains="nothing",
-        kind="control",
-        sign="unsigned",
-        forwards=0,
-        class_specific=False,
     )
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -59,15 +59,10 @@ class Centre(NetworkMethod):
 class Intensity(NetworkMethod):
     """The brightness itself: dense tissue in a dark lung."""
 
-    info = MethodInfo(
+    info = _control(
         name="intensity",
         title="Intensity",
         paper="the picture itself",
-        explains="nothing",
-        kind="control",
-        sign="unsigned",
-        forwards=0,
-        class_specific=False,
     )
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -77,15 +72,10 @@ class Intensity(NetworkMethod):
 class Edges(NetworkMethod):
     """The magnitude of the Gaussian gradient (sigma 1 pixel): edges, whatever the network."""
 
-    info = MethodInfo(
+    info = _control(
         name="edges",
         title="Edges",
         paper="Adebayo et al. 2018, arXiv 1810.03292",
-        explains="nothing",
-        kind="control",
-        sign="unsigned",
-        forwards=0,
-        class_specific=False,
     )
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:

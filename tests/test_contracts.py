@@ -158,7 +158,7 @@ def test_protocols_of_maps_hold(name: str, shop: Workshop) -> None:
 class Counting:
     """Counts a method's maps; each class below spoils one thing."""
 
-    info = ProtocolInfo("counting", "Counting", "none", True, in_all=False)
+    info = ProtocolInfo("counting", "Counting", "none", in_all=False)
 
     def cells(self, plan: Plan) -> Iterable[Cell]:
         return [Cell("counting", name, 0, budget="everything") for name in plan.methods]

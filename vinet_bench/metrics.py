@@ -167,7 +167,8 @@ def curve_areas(places: Sequence[float] | Floats, scores: Floats) -> Floats:
     >>> curve_areas([0.0, 0.2, 1.0], np.array([[1.0], [1.0], [0.0]])).round(3)
     array([0.6])
     """
-    found: Floats = np.trapezoid(scores, places, axis=0) / (places[-1] - places[0])
+    x = np.asarray(places, np.float64)
+    found: Floats = np.trapezoid(scores, x, axis=0) / (x[-1] - x[0])
     return found
 
 
