@@ -1,6 +1,5 @@
 """Budget curves: exact budgets, one mask network for both curves, and what is counted before."""
 
-import csv
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 import baselines
 from protocols.budget_curves import PERCENTS, _shown
+from tests.tables import lines
 from vinet_bench import cli
 from vinet_bench.data import load_data
 from vinet_bench.data.dataset import PARTS, SliceDataset
@@ -26,7 +26,6 @@ from vinet_bench.metrics import curve_areas
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.progress import Silent
 from vinet_bench.records import Cell
-from vinet_bench.report import write_report
 from vinet_bench.run import run
 from vinet_bench.seeds import picture_hash
 from vinet_bench.settings import Curves
@@ -46,12 +45,6 @@ def plan_of(*methods: str, changes: tuple[str, ...] = (), seeds: int = 1) -> Pla
     return make_plan(
         preset="smoke", methods=list(methods), changes=every, seeds=seeds, threshold=0.3
     )
-
-
-def lines(folder: Path, table: str) -> dict[str, dict[str, str]]:
-    write_report(folder)
-    with (folder / f"{table}.csv").open(encoding="utf-8", newline="") as file:
-        return {line["method"]: line for line in csv.DictReader(file)}
 
 
 @pytest.fixture

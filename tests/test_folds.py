@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from protocols.sanity import Sanity
 from tests.commands import Command, assert_one_line
+from tests.tables import read_lines
 from tests.test_report import ROWS, a_plan, cells, noted
 from tests.test_run import make_folder
 from tests.test_splits import dataset, owners, several_slices_each
@@ -313,8 +314,7 @@ def test_a_figure_is_the_mean_of_all_pictures_with_the_interval_of_all_patients(
         mean = 100 * np.nanmean(stack[row])
         assert cells(table, name)["accuracy"].startswith(f"{mean:.2f} [{low:.1f}, {high:.1f}]")
     write_report(folder)
-    with (folder / "table1.csv").open(encoding="utf-8") as file:
-        lines = {line["method"]: line for line in csv.DictReader(file)}
+    lines = read_lines(folder, "table1")
     assert lines["vinet"]["pictures"] == str(N)
     assert float(lines["vinet"]["accuracy"]) == pytest.approx(np.nanmean(stack[0]), abs=1e-6)
     assert "seed s tests fold s modulo 2" in noted(table, "Cross-validated")
@@ -331,8 +331,7 @@ def test_a_second_round_of_seeds_tests_no_more_pictures(tmp_path: Path) -> None:
     run = read_run(a_run(tmp_path / "run", hits(4)))
     assert np.array_equal(run.tested(), np.arange(N))
     write_report(run.folder, formats=("csv",))
-    with (run.folder / "table1.csv").open(encoding="utf-8") as file:
-        lines = {line["method"]: line for line in csv.DictReader(file)}
+    lines = read_lines(run.folder, "table1")
     assert lines["vinet"]["pictures"] == str(N)
 
 

@@ -1,6 +1,5 @@
 """Localisation: worked cases, outside libraries, bounds, and the best and the expected value."""
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
 from protocols.localisation import METRICS, _as_many, _one_against_others
+from tests.tables import lines
 from vinet_bench.data import load_data
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError
@@ -29,7 +29,6 @@ from vinet_bench.localisation import (
 )
 from vinet_bench.masks import ranking
 from vinet_bench.plan import Plan, make_plan
-from vinet_bench.report import write_report
 from vinet_bench.run import run
 from vinet_bench.seeds import generator
 
@@ -209,12 +208,6 @@ def plan_of(*methods: str) -> Plan:
     return make_plan(preset="smoke", methods=list(methods), changes=["phantom.slices=300"])
 
 
-def lines(folder: Path) -> dict[str, dict[str, str]]:
-    write_report(folder)
-    with (folder / "localisation.csv").open(encoding="utf-8", newline="") as file:
-        return {line["method"]: line for line in csv.DictReader(file)}
-
-
 def with_readers(plan: Plan) -> SliceDataset:
     """The phantom with two readers, the second of whom draws everything a pixel to the right."""
     data = load_data(plan)
@@ -227,7 +220,7 @@ def with_readers(plan: Plan) -> SliceDataset:
 def test_the_outline_is_best_and_random_is_what_chance_gives(tmp_path: Path) -> None:
     plan = plan_of("random", "outline", "edges")
     assert run(["localisation"], plan, tmp_path / "run", "cpu").failed == ()
-    found = lines(tmp_path / "run")
+    found = lines(tmp_path / "run", "localisation")
     assert list(found) == ["random", "edges", "outline"]
     data = load_data(plan)
     assert data.evidence is not None
@@ -247,7 +240,7 @@ def test_readers_have_a_row_and_a_figure_each(
 ) -> None:
     monkeypatch.setattr("vinet_bench.run.load_data", with_readers)
     assert run(["localisation"], plan_of("outline"), tmp_path / "run", "cpu").failed == ()
-    found = lines(tmp_path / "run")
+    found = lines(tmp_path / "run", "localisation")
     assert list(found) == ["outline", "readers"]
     assert float(found["outline"]["iou"]) == pytest.approx(1)
     # Half of the outline's readings are of the first reader, whose drawing it is.

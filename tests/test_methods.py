@@ -209,9 +209,6 @@ def test_epsilon_lrp_by_hand() -> None:
     torch.testing.assert_close(maps.flatten(), expected, atol=1e-5, rtol=0)
 
 
-CONV_SHAPES = ((1, 6, 6), (2, 6, 6), (2, 3, 3), (3, 3, 3))
-
-
 def small_convolutional(bias: bool = True, seed: int = 0) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

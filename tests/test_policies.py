@@ -1,6 +1,5 @@
 """Sensitivity of the ranking: one choice at a time, against the tables that it must agree with."""
 
-import csv
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -10,11 +9,11 @@ from torch import Tensor, nn
 
 import baselines
 from protocols.policies import _fills
+from tests.tables import lines
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.methods import MethodInfo
 from vinet_bench.perturbations import blurred
 from vinet_bench.plan import Plan, make_plan
-from vinet_bench.report import write_report
 from vinet_bench.run import run
 
 CHANGES = ["phantom.slices=120", "retrain.epochs=3", "control_budget=0.05"]
@@ -35,12 +34,6 @@ class Signed:
 
 def plan_of(*methods: str) -> Plan:
     return make_plan(preset="smoke", methods=list(methods), changes=CHANGES)
-
-
-def lines(folder: Path, table: str) -> dict[str, dict[str, str]]:
-    write_report(folder)
-    with (folder / f"{table}.csv").open(encoding="utf-8", newline="") as file:
-        return {line["method"]: line for line in csv.DictReader(file)}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The tables: hand-worked cells, and all that a reader must be told beside them."""
 
-import csv
 import math
 import os
 import shutil
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from tests.tables import read_lines
 from vinet_bench.errors import UserError
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.report import Sheet, Table, newest_run, tables, write_report
@@ -240,8 +240,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 def test_the_csv_has_shares_and_the_same_columns_always(tmp_path: Path) -> None:
     write_report(a_run(tmp_path / "a", EVERYTHING), formats=["csv"])
     write_report(a_run(tmp_path / "b", [keep("vinet", error="no memory")]), formats=["csv"])
-    with (tmp_path / "a/table1.csv").open(encoding="utf-8", newline="") as file:
-        lines = {line["method"]: line for line in csv.DictReader(file)}
+    lines = read_lines(tmp_path / "a", "table1")
     assert list(lines) == [row["name"] for row in ROWS]
     vinet = lines["vinet"]
     assert (vinet["fraction_kept"], vinet["masks_accuracy"]) == ("0.023750", "0.530000")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("vinet_bench", "baselines", "protocols")
 
 
 def sources(*places: str) -> list[Path]:

@@ -1,6 +1,5 @@
 """Whole runs: the same tables whatever happens on the way, and no figure that was not asked for."""
 
-import csv
 import os
 import random
 import re
@@ -24,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import baselines
+from tests.tables import lines
 from vinet_bench import cli
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
@@ -71,13 +71,6 @@ def options(out: Path, *methods: str) -> list[str]:
 def written(folder: Path) -> dict[str, bytes]:
     """The tables of a run's folder by name, freshly written."""
     return {path.name: path.read_bytes() for path in write_report(folder, formats=TEXTS)}
-
-
-def lines(folder: Path, number: int) -> dict[str, dict[str, str]]:
-    """A table's CSV file by method."""
-    write_report(folder)
-    with (folder / f"table{number}.csv").open(encoding="utf-8", newline="") as file:
-        return {line["method"]: line for line in csv.DictReader(file)}
 
 
 class Fits:
@@ -130,7 +123,7 @@ def test_both_tables_are_written(done: Done) -> None:
     assert [o.found for o in done.outcomes] == [0, 0]
     assert all(o.failed == () for o in done.outcomes)
     for number in (1, 2):
-        found = lines(done.folder, number)
+        found = lines(done.folder, f"table{number}")
         assert list(found) == ["original", "majority", *METHODS]
         for line in found.values():
             assert 0 <= float(line["accuracy"]) <= 1
@@ -139,7 +132,7 @@ def test_both_tables_are_written(done: Done) -> None:
 
 
 def test_what_is_kept_and_what_is_left_add_up(done: Done) -> None:
-    kept, left = lines(done.folder, 1), lines(done.folder, 2)
+    kept, left = lines(done.folder, "table1"), lines(done.folder, "table2")
     for name in METHODS:
         total = float(kept[name]["fraction_kept"]) + float(left[name]["fraction_kept"])
         assert total == pytest.approx(1, abs=2e-6)
@@ -191,7 +184,7 @@ def test_one_more_method_computes_that_method_alone(
     outcome = run(["keep-important"], fast_plan("vinet", "cam", "random", "edges"), copied)
     assert (outcome.made, outcome.found) == (3, 11)
     assert fits.count == 3
-    assert list(lines(copied, 1)) == ["original", "majority", *METHODS, "edges"]
+    assert list(lines(copied, "table1")) == ["original", "majority", *METHODS, "edges"]
 
 
 def test_fewer_methods_later_leave_the_other_rows(done: Done, copied: Path) -> None:
@@ -273,7 +266,7 @@ def test_a_changed_setting_reads_no_stale_cell(
     outcome = run(["keep-important"], plan, copied, "cpu")
     assert (outcome.made, outcome.found) == (5, 0)
     assert fits.count == 4  # VINet, which gives the budget, is the same as before
-    ours = lines(copied, 1)
+    ours = lines(copied, "table1")
     assert list(ours) == ["original", "majority", "random"]
     assert "retrain.epochs = 2" in (copied / "table1.md").read_text().replace("\\", "")
     again = run(BOTH, fast_plan(), copied, "cpu")
@@ -346,12 +339,12 @@ def test_a_method_that_fails_is_a_row_and_others_go_on(
     monkeypatch.setitem(baselines.METHODS, "broken", partial(Fixed, "broken", torch.ones_like))
     outcome = run(BOTH, fast_plan(*METHODS, "broken"), copied, "cpu")
     assert (outcome.made, outcome.found, outcome.failed) == (5, 18, ())
-    assert lines(copied, 1)["broken"]["error"] == ""
+    assert lines(copied, "table1")["broken"]["error"] == ""
 
 
 def _check_failed_rows(folder: Path) -> None:
     for number in (1, 2):
-        found = lines(folder, number)
+        found = lines(folder, f"table{number}")
         assert "out of luck, with [brackets] & 100 %" in found["broken"]["error"]
         assert "not finite" in found["unfinite"]["error"]
         assert "shape (20, 5, 32), not (20, 32, 32)" in found["oblong"]["error"] or (
@@ -368,7 +361,7 @@ def _check_failed_rows(folder: Path) -> None:
 
 def _check_collapsed_rows(folder: Path) -> None:
     """Nothing kept, or all removed: black pictures, and one class for all of them."""
-    kept, left = lines(folder, 1), lines(folder, 2)
+    kept, left = lines(folder, "table1"), lines(folder, "table2")
     assert float(kept["nothing"]["commonest_class_share"]) == 1
     assert float(kept["nothing"]["constant_maps"]) == 1
     assert float(kept["nothing"]["fraction_kept"]) == 0
@@ -388,7 +381,7 @@ def test_a_network_that_diverges_is_a_failed_row(copied: Path) -> None:
     plan = fast_plan("random", changes=("retrain.learning_rate=1e30", "retrain.epochs=3"))
     outcome = run(["keep-important"], plan, copied, "cpu")
     assert len(outcome.failed) == 4
-    found = lines(copied, 1)
+    found = lines(copied, "table1")
     assert "diverged in epoch" in found["original"]["error"]
     assert "diverged in epoch" in found["random"]["error"]
     assert found["majority"]["error"] == ""
@@ -502,7 +495,7 @@ def test_a_folder_with_masks_split_by_slice(
     printed, err = capsys.readouterr()
     assert not err
     assert "WARNING split by slice" in printed
-    found = lines(out, 1)
+    found = lines(out, "table1")
     assert list(found) == ["original", "majority", "random", "outline"]
     assert float(found["outline"]["evidence_recall"]) == 1
     assert float(found["outline"]["evidence_precision"]) == 1
@@ -530,7 +523,7 @@ def test_a_folder_without_masks_and_patients(
     plan = fast_plan("random", "outline", data=str(mine), patients="unknown")
     outcome = run(["keep-important"], plan.model_copy(update={"methods_given": False}), out)
     assert outcome.failed == ()
-    found = lines(out, 1)
+    found = lines(out, "table1")
     assert list(found) == ["original", "majority", "random"]
     assert found["random"]["evidence_recall"] == ""
     md, tex = ((out / f"table1.{ending}").read_text() for ending in ("md", "tex"))

@@ -1,7 +1,6 @@
 """Sanity checks: weights are exchanged from the end on, and who ignores the network is caught."""
 
 import copy
-import csv
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 import baselines
 from protocols.sanity import STAGES
+from tests.tables import lines
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.methods import MethodInfo
 from vinet_bench.metrics import rank_correlations, structural_similarities
@@ -22,7 +22,6 @@ from vinet_bench.networks import build_classifier
 from vinet_bench.plan import make_plan
 from vinet_bench.presets import PRESETS
 from vinet_bench.randomisation import layers, randomised
-from vinet_bench.report import write_report
 from vinet_bench.run import run
 from vinet_bench.stored_run import read_run
 from vinet_bench.training import fit
@@ -115,12 +114,6 @@ class Blind:
         return images[:, 0]
 
 
-def lines(folder: Path) -> dict[str, dict[str, str]]:
-    write_report(folder)
-    with (folder / "sanity.csv").open(encoding="utf-8", newline="") as file:
-        return {line["method"]: line for line in csv.DictReader(file)}
-
-
 def test_who_ignores_the_network_is_alike_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +131,7 @@ def test_who_ignores_the_network_is_alike_everywhere(
     assert outcome.failed == ()
     # Two seeds, each the other's new seed, and two with shuffled labels.
     assert sorted(trained) == ["VGGGAP"] * 4 + ["VINet"] * 4
-    found = lines(tmp_path / "run")
+    found = lines(tmp_path / "run", "sanity")
     assert list(found) == ["vinet", "saliency", "blind"]  # a control has no network
     others = [*STAGES, "seed", "labels"]
     for network in others:

@@ -1,6 +1,5 @@
 """The planted marker: erased without a trace, and found by whoever uses it."""
 
-import csv
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -10,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 import baselines
+from tests.tables import lines
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.phantom import PhantomSettings, phantom
 from vinet_bench.markers import erase
 from vinet_bench.methods import MethodInfo
 from vinet_bench.plan import Plan, make_plan
-from vinet_bench.report import write_report
 from vinet_bench.run import run
 from vinet_bench.seeds import picture_generators, picture_hash
 
@@ -91,12 +90,6 @@ def plan_of(*methods: str, confounder: float | None = 1) -> Plan:
     )  # fmt: skip
 
 
-def lines(folder: Path) -> dict[str, dict[str, str]]:
-    write_report(folder)
-    with (folder / "shortcut.csv").open(encoding="utf-8", newline="") as file:
-        return {line["method"]: line for line in csv.DictReader(file)}
-
-
 def test_maps_on_the_marker_and_a_network_that_uses_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +101,7 @@ def test_maps_on_the_marker_and_a_network_that_uses_it(
     monkeypatch.setattr(Marker, "known", dict(zip(map(picture_hash, shown), maps, strict=True)))
     plan = plan_of("vinet", "marker", "random", "outline")
     assert run(["shortcut"], plan, tmp_path / "run", "cpu").failed == ()
-    found = lines(tmp_path / "run")
+    found = lines(tmp_path / "run", "shortcut")
     for key in ("marker_mass", "marker_rank"):
         assert float(found["marker"][key]) == pytest.approx(1)
         assert float(found["outline"][key]) < 0.05
@@ -133,7 +126,8 @@ def test_a_vinets_noise_changes_no_prediction(
 
     monkeypatch.setattr("protocols.shortcut.erase", one_grey_level)
     assert run(["shortcut"], plan_of("vinet"), tmp_path / "run", "cpu").failed == ()
-    assert float(lines(tmp_path / "run")["vinet"]["changed"]) < 0.1  # with noise of its own: 0.36
+    changed = float(lines(tmp_path / "run", "shortcut")["vinet"]["changed"])
+    assert changed < 0.1  # with noise of its own: 0.36
 
 
 def test_without_a_marker_each_cell_says_what_to_do(tmp_path: Path) -> None:

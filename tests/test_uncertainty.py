@@ -1,6 +1,5 @@
 """Intervals and marks in the tables come from the scores of the pictures, by patient."""
 
-import csv
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.tables import read_lines
 from tests.test_report import ROWS, a_plan, cells, noted
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.facts import picture_facts
@@ -92,8 +92,7 @@ def test_marks_say_what_differs_from_vinet_and_from_the_best(three: Any) -> None
 def test_the_csv_file_has_the_adjusted_p(three: Any) -> None:
     folder, found = three
     write_report(folder)
-    with (folder / "table1.csv").open(encoding="utf-8") as file:
-        lines = {line["method"]: line for line in csv.DictReader(file)}
+    lines = read_lines(folder, "table1")
     apart = [found[name, 0] - found["vinet", 0] for name in ("cam", "lrp")]
     p = holm(clustered_test(np.stack(apart)[:, None], PATIENTS))
     assert float(lines["cam"]["accuracy_p_vinet"]) == pytest.approx(p[0], abs=1e-6)

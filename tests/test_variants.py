@@ -1,6 +1,5 @@
 """Tables of VINets: networks exchanged (Tables III, IV), destruction changed (Fig. 6)."""
 
-import csv
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from protocols import PROTOCOLS
 from protocols.destruction import VARIANTS, Destruction
+from tests.tables import lines
 from vinet_bench import networks
 from vinet_bench.errors import UserError
 from vinet_bench.networks import importance
@@ -40,12 +40,6 @@ def plan_of(
         preset="smoke", methods=list(methods), seeds=seeds, rows=list(rows) or None, threshold=0.3,
         changes=[*CHANGES, *changes],
     )  # fmt: skip
-
-
-def lines(folder: Path, table: str) -> dict[str, dict[str, str]]:
-    write_report(folder)
-    with (folder / f"{table}.csv").open(encoding="utf-8", newline="") as file:
-        return {line["method"]: line for line in csv.DictReader(file)}
 
 
 @pytest.fixture

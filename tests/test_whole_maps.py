@@ -1,6 +1,5 @@
 """Protocols that train nothing: their tables, and that neither batch nor order matters."""
 
-import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from protocols import PROTOCOLS
 from protocols.robustness import SHIFTS
+from tests.tables import read_lines
 from vinet_bench.methods import method
 from vinet_bench.metrics import curve_areas
 from vinet_bench.plan import Plan, make_plan
@@ -68,17 +68,12 @@ def report(done: Path) -> Path:
     return done
 
 
-def lines(folder: Path, table: str) -> dict[str, dict[str, str]]:
-    with (folder / f"{table}.csv").open(encoding="utf-8", newline="") as file:
-        return {line["method"]: line for line in csv.DictReader(file)}
-
-
 # -- tables
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_has_every_figure(name: str, report: Path) -> None:
-    table, layout = lines(report, name), protocol(name).layout  # type: ignore[attr-defined]
+    table, layout = read_lines(report, name), protocol(name).layout  # type: ignore[attr-defined]
     kinds = {how: method(how).info.kind for how in METHODS}
     wanted = {how for how, kind in kinds.items() if any(kind in f.kinds for f in layout.figures)}
     assert set(table) == wanted
