@@ -81,7 +81,7 @@ def test_reports_know_neither_torch_nor_the_other_rooms(path: Path) -> None:
     assert not tops(imports(path)) & {"torch", "baselines", "protocols"}
     inner = {name for name in imports(path) if name.startswith("vinet_bench.")}
     others = {name for name in inner if not name.startswith("vinet_bench.report")}
-    rooms = ("store", "records", "errors", "stats", "data", "__version__")
+    rooms = ("store", "writing", "records", "errors", "stats", "data", "__version__")
     allowed = tuple(f"vinet_bench.{room}" for room in rooms)
     assert all(name.startswith(allowed) for name in others)
 

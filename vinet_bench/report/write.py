@@ -1,6 +1,5 @@
 """Writes a run's tables, or what two have in common, and finds the newest run."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from vinet_bench.report.table import Table
 from vinet_bench.report.tables import tables
 from vinet_bench.store import DATABASE
 from vinet_bench.stored_run import Run, read_run
+from vinet_bench.writing import replacing
 
 TEXTS = ("tex", "csv", "md")
 FORMATS = (*TEXTS, "html", "figures")
@@ -31,25 +31,13 @@ def _compared_text(comparison: Comparison, ending: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a reader never sees half a table."""
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(path)
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; choose another folder with --out"
         ) from None
-    finally:
-        _forget(part)
-
-
-def _forget(part: Path) -> None:
-    try:
-        part.unlink(missing_ok=True)
-    except OSError:
-        return  # the folder itself is out of reach: nothing was left there
 
 
 def write_report(
