@@ -9,13 +9,12 @@ passes that the method declares. Fitting is timed once, apart.
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.turns import seconds
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.phantom import PhantomSettings, phantom
 from vinet_bench.methods import MethodInfo, SaliencyMethod, in_order, method, methods
@@ -62,12 +61,12 @@ def _print(
     model = networks.get(info.explains, networks["classifier"])
     some = images[: max(len(images) // 4, 1)] if info.costly else images
     targets = torch.zeros(len(some), dtype=torch.int64)
-    fitting = _seconds(lambda: chosen.fit(model, data))
+    fitting = seconds(lambda: chosen.fit(model, data))
     chosen.explain(some, targets)
     forward, maps = [], []
     for _ in range(rounds):
-        forward.append(_seconds(lambda: _forward(networks["classifier"], images)) / len(images))
-        maps.append(_seconds(lambda: chosen.explain(some, targets)) / len(some))
+        forward.append(seconds(lambda: _forward(networks["classifier"], images)) / len(images))
+        maps.append(seconds(lambda: chosen.explain(some, targets)) / len(some))
     print(_line(info, forward, maps, fitting), flush=True)
 
 
@@ -81,12 +80,6 @@ def _line(info: MethodInfo, forward: list[float], maps: list[float], fitting: fl
     spread = f"{min(ratios):7.2f} {median(ratios):8.2f} {max(ratios):8.2f}"
     passes = f"{info.forwards} + {info.backwards}"
     return f"{info.name:24} {1 / median(maps):8.1f} {spread} {passes:>12} {fitting:8.2f}"
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protocols.shared import Floats, Measured, ranks, records, whole_map_cells
+from protocols.shared import Floats, Measured, ranks, records, whole_map_cells, whole_map_figure
 from vinet_bench.masks import ORDERS, replace
 from vinet_bench.metrics import class_probabilities, curve_areas
 from vinet_bench.networks_needed import Network, behind_maps, original
@@ -15,13 +15,9 @@ from vinet_bench.perturbations import blurred
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
-from vinet_bench.report.layout import MASKED, Figure, Layout
+from vinet_bench.report.layout import Layout
 from vinet_bench.training import as_pictures
 from vinet_bench.workshop import Workshop
-
-
-def _area(metric: str, heading: str, better: str) -> Figure:
-    return Figure(metric, metric, heading, 1, interval=True, kinds=MASKED, better=better)
 
 
 class Deletion:
@@ -47,12 +43,12 @@ class Deletion:
         " pictures, of the class that it gives the untouched picture. Pixels become air, or those"
         " of the blurred picture. Gap: insertion less deletion.",
         (
-            _area("deletion_air", "Deletion AUC %", "low"),
-            _area("insertion_air", "Insertion AUC %", "high"),
-            _area("gap_air", "Gap", "high"),
-            _area("deletion_blur", "Deletion, blur %", "low"),
-            _area("insertion_blur", "Insertion, blur %", "high"),
-            _area("gap_blur", "Gap, blur", "high"),
+            whole_map_figure("deletion_air", "Deletion AUC %", "low"),
+            whole_map_figure("insertion_air", "Insertion AUC %", "high"),
+            whole_map_figure("gap_air", "Gap", "high"),
+            whole_map_figure("deletion_blur", "Deletion, blur %", "low"),
+            whole_map_figure("insertion_blur", "Insertion, blur %", "high"),
+            whole_map_figure("gap_blur", "Gap, blur", "high"),
         ),
     )
 

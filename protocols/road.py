@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protocols.shared import Measured, ranks, records, whole_map_cells
+from protocols.shared import Measured, ranks, records, whole_map_cells, whole_map_figure
 from vinet_bench.imputation import impute
 from vinet_bench.masks import ORDERS
 from vinet_bench.metrics import class_probabilities, hits
@@ -16,16 +16,12 @@ from vinet_bench.perturbations import normal_noise
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
-from vinet_bench.report.layout import MASKED, Figure, Layout
+from vinet_bench.report.layout import Layout
 from vinet_bench.seeds import picture_generators
 from vinet_bench.training import as_pictures
 from vinet_bench.workshop import Workshop
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
-
-
-def _figure(metric: str, heading: str, better: str) -> Figure:
-    return Figure(metric, metric, heading, 1, interval=True, kinds=MASKED, better=better)
 
 
 class Road:
@@ -50,11 +46,11 @@ class Road:
         " neighbours; averaged over 10, 20, 30, 40 and 50 % of the pixels. Probability: of the"
         " class that it gives the untouched picture. Gap: LeRF less MoRF.",
         (
-            _figure("morf_accuracy", "MoRF accuracy %", "low"),
-            _figure("lerf_accuracy", "LeRF accuracy %", "high"),
-            _figure("morf_probability", "MoRF probability %", "low"),
-            _figure("lerf_probability", "LeRF probability %", "high"),
-            _figure("gap", "Gap", "high"),
+            whole_map_figure("morf_accuracy", "MoRF accuracy %", "low"),
+            whole_map_figure("lerf_accuracy", "LeRF accuracy %", "high"),
+            whole_map_figure("morf_probability", "MoRF probability %", "low"),
+            whole_map_figure("lerf_probability", "LeRF probability %", "high"),
+            whole_map_figure("gap", "Gap", "high"),
         ),
     )
 

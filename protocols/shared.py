@@ -28,6 +28,7 @@ from vinet_bench.models import check_alive
 from vinet_bench.networks_needed import Network, original
 from vinet_bench.plan import Plan
 from vinet_bench.records import Cell, Record
+from vinet_bench.report.layout import MASKED, Figure
 from vinet_bench.seeds import few_by_content, picture_generators
 from vinet_bench.training import Examples
 from vinet_bench.workshop import Workshop
@@ -188,6 +189,11 @@ def own_map(workshop: Workshop, seed: int, part: str) -> Tensor:
     """M of the workshop's VINet, (N, H, W). Raises CellError if a test picture's is constant."""
     check_alive(workshop.maps("vinet", seed, "test"))
     return workshop.maps("vinet", seed, part)
+
+
+def whole_map_figure(metric: str, heading: str, better: str) -> Figure:
+    """A column of a table of whole maps; better: 'high' or 'low'."""
+    return Figure(metric, metric, heading, 1, interval=True, kinds=MASKED, better=better)
 
 
 def whole_map_cells(protocol: str, plan: Plan, again: bool = False) -> Iterable[Cell]:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from vinet_bench import __version__
 from vinet_bench.checkpoints import Checkpoint
@@ -29,7 +28,8 @@ from vinet_bench.plots import save_curves
 from vinet_bench.progress import Progress, Silent
 from vinet_bench.records import key_of
 from vinet_bench.run import check_networks, machine_of, with_threads
-from vinet_bench.training import Examples, Fit, Machine, fit
+from vinet_bench.trained import examples_of, pictures_of
+from vinet_bench.training import Fit, Machine, fit
 from vinet_bench.vinet import VINet
 from vinet_bench.writing import LOCK, alone, sweep, writing
 
@@ -96,7 +96,7 @@ def _fit(
     checkpoint: Checkpoint,
 ) -> Fit:
     training, seed = config.vinet, config.seed
-    train, validation = (_examples(parts[name]) for name in ("train", "validation"))
+    train, validation = (examples_of(parts[name]) for name in ("train", "validation"))
     with progress.step(f"training VINet, seed {seed}", training.epochs) as advance:
         return fit(
             network,
@@ -122,10 +122,6 @@ def _save(model: TrainedVINet, done: Fit, metrics: dict[str, object], folder: Pa
 def _parts(plan: Plan, data: SliceDataset, seed: int) -> dict[str, SliceDataset]:
     split = split_as(data, plan.settings.split).of(seed)
     return {name: data.subset(split.part(name)) for name in PARTS}
-
-
-def _examples(part: SliceDataset) -> Examples:
-    return Examples(torch.from_numpy(part.images)[:, None], torch.from_numpy(part.labels))
 
 
 def _make(folder: Path) -> None:
@@ -168,7 +164,7 @@ def _losses(done: Fit) -> dict[str, object]:
 
 def _test_figures(model: TrainedVINet, test: SliceDataset) -> dict[str, float]:
     """What the tables say of VINet itself, on the test part."""
-    images = _examples(test).images
+    images = pictures_of(test)
     probabilities = model.probabilities(images).numpy()
     maps = model.maps(images)
     check_alive(maps)

@@ -63,11 +63,12 @@ class _Cuts:
     def of(self, split: Split) -> tuple[dict[str, SliceDataset], dict[str, Examples]]:
         if self._last is None or self._last[0] is not split:
             parts = {name: self._data.subset(split.part(name)) for name in PARTS}
-            self._last = split, parts, {name: _examples(part) for name, part in parts.items()}
+            self._last = split, parts, {name: examples_of(part) for name, part in parts.items()}
         return self._last[1:]
 
 
-def _examples(part: SliceDataset) -> Examples:
+def examples_of(part: SliceDataset) -> Examples:
+    """What a network is trained or tested on: pictures (N, 1, H, W), labels (N,)."""
     return Examples(pictures_of(part), torch.from_numpy(part.labels))
 
 

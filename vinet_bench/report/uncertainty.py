@@ -21,7 +21,7 @@ Place = tuple[str, str]  # a row's name and a figure's key
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTests:
     """A figure's rows against one of them: adjusted p by row, and the smallest difference that
     could have been shown."""
 
@@ -49,7 +49,7 @@ class Uncertainty:
             if found is not None and found.p.get(row["name"], 1.0) < LEVEL
         )
 
-    def comparisons(self, figure: Figure) -> tuple[Comparison | None, Comparison | None]:
+    def comparisons(self, figure: Figure) -> tuple[PairedTests | None, PairedTests | None]:
         """With VINet, and with the best method."""
         return self._comparisons.get(figure.key, (None, None))
 
@@ -74,7 +74,7 @@ class Uncertainty:
         return self._patients
 
     @cached_property
-    def _comparisons(self) -> dict[str, tuple[Comparison | None, Comparison | None]]:
+    def _comparisons(self) -> dict[str, tuple[PairedTests | None, PairedTests | None]]:
         tested = [figure for figure in self.layout.figures if figure.better]
         return {
             f.key: (self.against(self._vinet(), f), self.against(self._best(f), f)) for f in tested
@@ -90,7 +90,7 @@ class Uncertainty:
         known = [(sign * mean, row) for mean, row in means if mean is not None]
         return max(known, key=lambda pair: pair[0])[1] if known else None
 
-    def against(self, base: PlanRow | None, figure: Figure) -> Comparison | None:
+    def against(self, base: PlanRow | None, figure: Figure) -> PairedTests | None:
         """Every other row with this one; None without scores."""
         own = self._scores.get((base["name"], figure.key), {}) if base else {}
         if base is None or not own:
@@ -107,7 +107,7 @@ class Uncertainty:
 
     def _tested(
         self, base: PlanRow, differences: dict[Place, dict[int, Scores]]
-    ) -> Comparison | None:
+    ) -> PairedTests | None:
         p: dict[str, float] = {}
         smallest: list[float] = []
         for places, stack in _alike(differences.items()):
@@ -117,7 +117,7 @@ class Uncertainty:
         if not p:
             return None
         adjusted = dict(zip(p, holm(list(p.values())).tolist(), strict=True))
-        return Comparison(base, adjusted, float(np.nanmedian(smallest)))
+        return PairedTests(base, adjusted, float(np.nanmedian(smallest)))
 
 
 def scores_of(
