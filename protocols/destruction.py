@@ -15,8 +15,8 @@ from protocols.shared import (
     occluded,
     own_map,
     records,
+    retrained_scores,
     scores,
-    shown,
 )
 from vinet_bench.ablations import mean_noise, nothing_destroyed
 from vinet_bench.data.dataset import PARTS
@@ -113,7 +113,8 @@ class Destruction:
         found |= mask_scores(masks["test"], test)
         if variant.changes:  # else the map is one that another row has
             found |= Measured(figures=_values(maps["test"]))
-        found |= _retrained(own, cell.seed, masks)
+        readers = {"kept": "pictures", "masks": "masks"}
+        found |= retrained_scores(own, cell.seed, masks, readers)
         removed = occluded(own, cell.seed, masks["test"], np.ones(len(test), np.bool_))
         names = {"accuracy": "occluded_accuracy", "probability_drop": "probability_drop"}
         found |= removed.renamed(names)
@@ -134,13 +135,3 @@ def _values(maps: Tensor) -> dict[str, float]:
     low, high = extremes(maps.numpy())
     shares = {f"values_{i:02d}": s for i, s in enumerate(value_shares(maps.numpy(), BINS))}
     return {"near_zero": low, "near_one": high} | shares
-
-
-def _retrained(workshop: Workshop, seed: int, masks: Mapping[str, Tensor]) -> Measured:
-    """Keep-important (Table I's protocol): on the kept pixels, and on the masks alone."""
-    found, labels = Measured(), workshop.part("test").labels
-    for key, trained_on in (("kept_accuracy", "pictures"), ("masks_accuracy", "masks")):
-        examples = {part: shown(trained_on, workshop, part, masks[part]) for part in PARTS}
-        result = workshop.retrained(examples, seed, masks_alone=trained_on == "masks")
-        found |= scores(result.probabilities, labels).renamed({"accuracy": key})
-    return found

@@ -16,8 +16,8 @@ from protocols.shared import (
     not_negative,
     occluded,
     records,
+    retrained_scores,
     scores,
-    shown,
 )
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.localisation import Masks, iou, mass_accuracy
@@ -75,6 +75,8 @@ VARIANTS = {
     "fine": Variant("Sealed, 16 x 16 cells", _PARTS, {"cells": 16}),
     "unet": Variant("Sealed, U-Net", _PARTS, {"importance": "unet"}),
 }
+
+READERS = {"kept": "pictures", "masks": "masks", "swapped": "swapped"}
 
 
 def _figure(metric: str, heading: str, better: str = "", digits: int = 1) -> Figure:
@@ -158,7 +160,8 @@ class Sealing:
         # The plan's share, whatever this row's own: else no two drops could be compared.
         count = pixels_of(workshop.settings.sealed.share, test.size)
         masks = {part: _masks(cell, own, part, count) for part in PARTS}
-        found = mask_scores(masks["test"], test) | _retrained(own, cell.seed, masks)
+        found = mask_scores(masks["test"], test)
+        found |= retrained_scores(own, cell.seed, masks, READERS)
         probabilities = own.explained_probabilities(cell.method, cell.seed, "test")
         if probabilities is not None:
             found |= scores(probabilities, test.labels)
@@ -177,17 +180,6 @@ def _masks(cell: Cell, workshop: Workshop, part: str, count: int) -> Tensor:
     if natural_budget(cell.method) == "equal":
         return workshop.highest(cell.method, cell.seed, part, count)
     return workshop.masks(cell.method, cell.seed, part, "threshold")
-
-
-def _retrained(workshop: Workshop, seed: int, masks: Mapping[str, Tensor]) -> Measured:
-    """Keep-important (Table I's protocol), on masks alone, and on another patient's."""
-    found, labels = Measured(), workshop.part("test").labels
-    names = {"kept": "pictures", "masks": "masks", "swapped": "swapped"}
-    for name, trained_on in names.items():
-        examples = {part: shown(trained_on, workshop, part, masks[part]) for part in PARTS}
-        result = workshop.retrained(examples, seed, masks_alone=trained_on == "masks")
-        found |= scores(result.probabilities, labels).renamed({"accuracy": f"{name}_accuracy"})
-    return found
 
 
 def _overlap(cell: Cell, workshop: Workshop, masks: Tensor, evidence: Masks) -> Measured:

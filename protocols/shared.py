@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from vinet_bench.data.dataset import SliceDataset
+from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.errors import CellError
 from vinet_bench.masks import keep, per_picture, ranking, remove, scale
 from vinet_bench.methods import in_order, method
@@ -158,6 +158,19 @@ def _masks_as_pictures(masks: Tensor, size: int) -> Tensor:
     """Masks as grey pictures (0..255), area-averaged. (N, H, W) -> (N, 1, size, size)."""
     grey = masks[:, None].float() * 255
     return F.interpolate(grey, size=(size, size), mode="area").round().to(torch.uint8)
+
+
+def retrained_scores(
+    workshop: Workshop, seed: int, masks: Mapping[str, Tensor], names: Mapping[str, str]
+) -> Measured:
+    """Accuracies of networks trained and tested on what these parts' masks leave, as
+    NAME_accuracy. names: what each is trained on (see `shown`)."""
+    found, labels = Measured(), workshop.part("test").labels
+    for name, trained_on in names.items():
+        examples = {part: shown(trained_on, workshop, part, masks[part]) for part in PARTS}
+        result = workshop.retrained(examples, seed, masks_alone=trained_on == "masks")
+        found |= scores(result.probabilities, labels).renamed({"accuracy": f"{name}_accuracy"})
+    return found
 
 
 def mask_scores(masks: Tensor, test: SliceDataset) -> Measured:

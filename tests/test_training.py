@@ -10,7 +10,16 @@ from vinet_bench import training
 from vinet_bench.errors import CellError
 from vinet_bench.hooks import evaluating
 from vinet_bench.settings import Training
-from vinet_bench.training import Classification, Examples, Fit, Machine, VINetTask, fit, predict
+from vinet_bench.training import (
+    WARMUP,
+    Classification,
+    Examples,
+    Fit,
+    Machine,
+    VINetTask,
+    fit,
+    predict,
+)
 from vinet_bench.vinet import VINet
 
 CPU = Machine(torch.device("cpu"), bfloat16=False)
@@ -277,6 +286,19 @@ def test_the_ramp_raises_alpha_from_nothing() -> None:
     assert rises == pytest.approx([0, 50 * m, 100 * m, 100 * m], rel=1e-4)
     later = losses_at(VINetTask(100.0, 0.5, 0.25), model, 0.25, 0.5, 0.75, 1.0)
     assert later == pytest.approx(found)
+
+
+def test_steps_of_one_phase_have_one_loss() -> None:
+    model, places = tiny_vinet().eval(), [0.0, 0.1, 0.3, 0.4, 0.6, 0.9]
+    task = VINetTask(2.0, 0.5, 0.25)
+    phases = [task.phase(progress) for progress in places]
+    assert phases == [WARMUP, WARMUP, pytest.approx(0.2), pytest.approx(0.6), 1.4, 2.0]
+    found = losses_at(task, model, *places)
+    assert found[0] == found[1]
+    assert len(set(found)) == len(set(phases)) == 5
+    steady = VINetTask(2.0, 0.0, 0.25)
+    assert {steady.phase(progress) for progress in places} == {WARMUP, 2.0}
+    assert len(set(losses_at(steady, model, *places))) == 2
 
 
 def test_a_warm_up_trains_the_classifier_on_whole_pictures() -> None:
