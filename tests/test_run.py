@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import baselines
 from tests.tables import lines
-from vinet_bench import cli
+from vinet_bench import __version__, cli, description
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError, UserError
@@ -529,3 +529,11 @@ def test_a_folder_without_masks_and_patients(
     md, tex = ((out / f"table1.{ending}").read_text() for ending in ("md", "tex"))
     assert "patients unknown: slices of one patient may stand on both sides" in md
     assert re.search(r"color\{red\}.*patients unknown", tex)
+
+
+def test_a_run_notes_the_version_that_computed_not_the_one_that_was_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(description, "version", lambda name: "0.0.1")
+    noted = description._versions()
+    assert (noted["vinet-bench"], noted["torch"]) == (__version__, "0.0.1")

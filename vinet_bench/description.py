@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vinet_bench import __version__
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split, majority_share
 from vinet_bench.methods import MethodInfo, method
@@ -60,8 +61,10 @@ def _sizes(split: Split, tested: int) -> dict[str, int]:
 
 
 def _versions() -> dict[str, str]:
-    names = ("vinet-bench", "torch", "timm", "captum", "grad-cam", "zennit", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    names = ("torch", "timm", "captum", "grad-cam", "zennit", "numpy")
+    # Our own not as it was installed: a checkout may be newer.
+    own = {"python": platform.python_version(), "vinet-bench": __version__}
+    return own | {name: version(name) for name in names}
 
 
 def _commit() -> str:
