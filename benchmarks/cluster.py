@@ -2,7 +2,7 @@
 
     python -m benchmarks.cluster overhead [--cells 1000] [--rounds 3]
     python -m benchmarks.cluster scale [--preset smoke] [--methods vinet,cam,random,outline]
-                                       [--seeds 4] [--rounds 3]
+                                       [--seeds 4] [--rounds 3] [--set KEY=VALUE ...]
 
 overhead: so many cells that do almost nothing, on one worker and in this process, from the first
 that ends to the last: so what a cell takes is ours (store, keys, tasks) and Ray's. Ray's start is
@@ -43,13 +43,14 @@ def main() -> None:
     options.add_argument("--methods", default="vinet,cam,random,outline")
     options.add_argument("--seeds", type=int, default=4)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     asked = options.parse_args()
     found: Figures = {}
     for _ in range(asked.rounds):
         if asked.what == "overhead":
             one = _overhead(asked.cells)
         else:
-            one = _scale(_plan(asked.preset, asked.methods.split(","), asked.seeds))
+            one = _scale(_plan(asked.preset, asked.methods.split(","), asked.seeds, asked.set))
         for name, value in one.items():
             found.setdefault(name, []).append(value)
     print(f"{'':52} {'min':>8} {'median':>8} {'max':>8}")
@@ -100,9 +101,9 @@ def _tiny(plan: Plan, cluster: Cluster | None) -> tuple[float, float]:
 # -- scale
 
 
-def _plan(preset: str, methods: Sequence[str], seeds: int) -> Plan:
-    chosen = list(methods)
-    return make_plan(preset=preset, methods=chosen, seeds=seeds, changes=["threads=1"])
+def _plan(preset: str, methods: Sequence[str], seeds: int, changes: Sequence[str] = ()) -> Plan:
+    chosen, changes = list(methods), ["threads=1", *changes]
+    return make_plan(preset=preset, methods=chosen, seeds=seeds, changes=changes)
 
 
 def _scale(plan: Plan) -> dict[str, float]:
