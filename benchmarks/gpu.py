@@ -21,17 +21,16 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.__main__ import table, write
 from benchmarks.network import mean_output
-from benchmarks.training import Loss, bare_step, data_for
+from benchmarks.training import Loss, bare_step, data_for, our_steps
 from benchmarks.turns import Ratio, Work, seconds, speed
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.models import build_vinet
 from vinet_bench.networks import build_classifier, build_explained
 from vinet_bench.presets import PRESETS
 from vinet_bench.run import choose_machine
-from vinet_bench.seeds import generator
 from vinet_bench.settings import Training
 from vinet_bench.steps import WRITTEN_OUT
-from vinet_bench.training import Classification, Examples, Machine, Task, Trainer, VINetTask
+from vinet_bench.training import Classification, Machine, Task, VINetTask
 
 STEPS = 40
 CLASSES = 5
@@ -78,7 +77,8 @@ def measure(case: Case, machine: Machine, rounds: int, console: Console) -> list
     limit = _replays(case, data, machine)
     found = []
     for name, replayed in (("replayed", True), ("written out", False)):
-        ours = _ours(case, data, machine, replayed)
+        steps = our_steps(case.model, case.task, data, case.training, machine, replayed)
+        ours = _ended(steps)
         title = f"{case.title}, {case.size} x {case.size}, batch {case.training.batch}, {name}"
         found.append(speed(f"{title}: / limit", 0.95, ours, limit, rounds))
         rate = len(data) / min(found[-1].ours)
@@ -87,21 +87,14 @@ def measure(case: Case, machine: Machine, rounds: int, console: Console) -> list
     return found
 
 
-def _ours(case: Case, data: SliceDataset, machine: Machine, replayed: bool) -> Work:
-    images, labels = torch.from_numpy(data.images)[:, None], torch.from_numpy(data.labels)
-    part = Examples(images, labels)
-    long = case.training.model_copy(update={"epochs": 1000})  # the schedule must not end
-    trainer = Trainer(case.model, case.task, part, part, long, 0, machine)
-    trainer.replayed = trainer.replayed if replayed else None
-    order = generator("benchmark")
+def _ended(steps: Work) -> Work:
+    """With the GPU's end of them: the CPU runs ahead."""
 
-    def steps() -> None:
-        case.model.train()
-        for batch in torch.split(torch.randperm(len(data), generator=order), case.training.batch):
-            trainer.take_step(batch, progress=0.5)
+    def work() -> None:
+        steps()
         torch.cuda.synchronize()
 
-    return steps
+    return work
 
 
 def _replays(case: Case, data: SliceDataset, machine: Machine) -> Work:
@@ -114,9 +107,8 @@ def _replays(case: Case, data: SliceDataset, machine: Machine) -> Work:
         for _ in range(STEPS):
             for graph in graphs:
                 graph()
-        torch.cuda.synchronize()
 
-    return steps
+    return _ended(steps)
 
 
 def _recorded(step: Work) -> Work:

@@ -67,13 +67,22 @@ def data_for(size: int, count: int) -> SliceDataset:
 
 
 def our_steps(
-    model: nn.Module, task: Task, data: SliceDataset, training: Training, machine: Machine
+    model: nn.Module,
+    task: Task,
+    data: SliceDataset,
+    training: Training,
+    machine: Machine,
+    replayed: bool = True,
 ) -> Work:
-    """An epoch's steps as `fit` takes them; not its end, since the limit has no validation."""
+    """An epoch's steps as `fit` takes them; not its end, since the limit has no validation.
+
+    replayed: on a GPU, or else written out.
+    """
     images, labels = torch.from_numpy(data.images)[:, None], torch.from_numpy(data.labels)
     part = Examples(images, labels)
     long = training.model_copy(update={"epochs": 1000})  # the schedule must not end
     trainer = Trainer(model, task, part, part, long, 0, machine)
+    trainer.replayed = trainer.replayed if replayed else None
     order = generator("benchmark")
 
     def steps() -> None:

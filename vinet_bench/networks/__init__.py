@@ -81,17 +81,9 @@ def build_importance(name: str, seed: int, width: float = 1.0) -> nn.Module:
 
 
 def build_mask_reader(num_classes: int, seed: int, width: float = 1.0) -> nn.Module:
-    """The ResNet-18 that is trained on masks alone, (B, 1, H, W) -> (B, K).
-
-    Its residual branches answer from the first step on, as in He et al. 2016. timm starts each of
-    them at zero: then a network sees every 32nd pixel at first, and of small masks that lie in the
-    middle nothing but rounding errors, from which a GPU's kernels never let it learn.
-    """
-    model = build_classifier("resnet18", num_classes, seed, width)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-    return model
+    """The ResNet-18 that is trained on masks alone, (B, 1, H, W) -> (B, K)."""
+    with _seeded(seed):
+        return he_initialised(classifiers.mask_reader(num_classes, width))
 
 
 def build_critic(num_classes: int, seed: int) -> nn.Module:

@@ -22,10 +22,25 @@ def seresnet50(num_classes: int, width: float) -> nn.Module:
     return _resnet("seresnet50", num_classes, width)
 
 
-def _resnet(name: str, num_classes: int, width: float) -> nn.Module:
+def mask_reader(num_classes: int, width: float) -> nn.Module:
+    """ResNet-18 whose residual branches answer from the first step on, as in He et al. 2016.
+
+    timm starts each of them at zero: then a network sees every 32nd pixel at first, and of small
+    masks that lie in the middle nothing but rounding errors, from which a GPU's kernels never let
+    it learn.
+    """
+    return _resnet("resnet18", num_classes, width, zero_init_last=False)
+
+
+def _resnet(name: str, num_classes: int, width: float, zero_init_last: bool = True) -> nn.Module:
     channels = tuple(scaled(c, width) for c in (64, 128, 256, 512))
     model: nn.Module = timm.create_model(
-        name, in_chans=1, num_classes=num_classes, channels=channels, stem_width=channels[0]
+        name,
+        in_chans=1,
+        num_classes=num_classes,
+        channels=channels,
+        stem_width=channels[0],
+        zero_init_last=zero_init_last,
     )
     return model
 
