@@ -1,12 +1,16 @@
 """What Ray costs, and whether a planned schedule comes true.
 
     python -m benchmarks.cluster overhead [--cells 1000] [--rounds 3]
+    python -m benchmarks.cluster limit [--steps 60] [--rounds 3]
     python -m benchmarks.cluster scale [--preset smoke] [--methods vinet,cam,random,outline]
                                        [--seeds 4] [--rounds 3] [--set KEY=VALUE ...]
 
 overhead: so many cells that do almost nothing, on one worker and in this process, from the first
 that ends to the last: so what a cell takes is ours (store, keys, tasks) and Ray's. Ray's start is
 printed apart.
+
+limit: the same bare training steps, one thread each, in two bare processes side by side and in two
+tasks of the small cluster that --workers 2 begins, without cells, store or board: what Ray leaves.
 
 scale: the cells of `run all`, one thread each, by two workers, by two bare processes side by side
 that have half of the seeds each, and by one worker; each begins as a new process. Printed are cells
@@ -18,13 +22,19 @@ import argparse
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from tempfile import TemporaryDirectory
 
+import torch
+from torch.nn import functional as F
+
 from benchmarks.tiny import registered
-from vinet_bench.cluster import Cluster
+from benchmarks.training import RETRAIN, bare_step, data_for, this_machine
+from vinet_bench.cluster import Cluster, connected
+from vinet_bench.networks import build_classifier
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.planned import planned
 from vinet_bench.run import run
@@ -37,8 +47,9 @@ Figures = dict[str, list[float]]
 def main() -> None:
     """Measures, and prints minimum, median and maximum of the rounds."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("what", choices=("overhead", "scale"))
+    options.add_argument("what", choices=("overhead", "limit", "scale"))
     options.add_argument("--cells", type=int, default=1000)
+    options.add_argument("--steps", type=int, default=60)
     options.add_argument("--preset", default="smoke")
     options.add_argument("--methods", default="vinet,cam,random,outline")
     options.add_argument("--seeds", type=int, default=4)
@@ -49,6 +60,8 @@ def main() -> None:
     for _ in range(asked.rounds):
         if asked.what == "overhead":
             one = _overhead(asked.cells)
+        elif asked.what == "limit":
+            one = _limit(asked.steps)
         else:
             one = _scale(_plan(asked.preset, asked.methods.split(","), asked.seeds, asked.set))
         for name, value in one.items():
@@ -96,6 +109,32 @@ def _tiny(plan: Plan, cluster: Cluster | None) -> tuple[float, float]:
     if outcome.failed:
         raise SystemExit(outcome.failed[0])
     return ends.each(), ends.times[0] - start
+
+
+# -- limit
+
+
+def _limit(steps: int) -> dict[str, float]:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as bare:
+        alone = mean(bare.map(_steps, [steps, steps]))
+    with connected(Cluster(workers=2), threads=1):
+        import ray
+
+        task = ray.remote(_steps)
+        there = mean(ray.get([task.remote(steps), task.remote(steps)]))
+    return {"two tasks of Ray / two bare processes, steps a second": alone / there}
+
+
+def _steps(count: int) -> float:
+    """Seconds of so many steps of a ResNet-18, after a first one that warms up."""
+    torch.set_num_threads(1)
+    model, data = build_classifier("resnet18", 5, seed=0), data_for(64, RETRAIN.batch)
+    step = bare_step(model, data, RETRAIN.batch, this_machine(), F.cross_entropy)
+    step()
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    return time.perf_counter() - start
 
 
 # -- scale

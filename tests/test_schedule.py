@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from tests.test_run import fast_plan
@@ -29,6 +30,7 @@ from vinet_bench.schedule import critical_path, simulate
 from vinet_bench.store import DATABASE
 from vinet_bench.stored_run import read_run, read_seconds
 from vinet_bench.task_graph import Graph, task_graph
+from vinet_bench.training import Fit
 
 BOTH = ["keep-important", "occlusion"]
 
@@ -265,3 +267,20 @@ def test_a_plan_says_which_trainings_it_does_not_count(tmp_path: Path) -> None:
     found = planned(["destruction"], make_plan(preset="smoke", seeds=1), tmp_path / "none", "cpu")
     assert found.trainings == 0
     assert found.notes[-1].startswith("destruction is not counted: 12 VINets")
+
+
+def test_steps_are_timed_on_the_threads_that_the_run_will_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def left(*_: Any) -> Fit:
+        seen.append(torch.get_num_threads())
+        return Fit((1.0,), (1.0,), 1)
+
+    monkeypatch.setattr("vinet_bench.forecast.fit", left)
+    before = torch.get_num_threads()
+    plan = make_plan(preset="smoke", methods=["cam"], changes=[f"threads={before + 2}"])
+    planned(["occlusion"], plan, tmp_path / "none", "cpu")
+    assert set(seen) == {before + 2}
+    assert torch.get_num_threads() == before
