@@ -1,6 +1,7 @@
 """Tables I and II for VINet, VBP, CAM, LRP and the outline, written by hand with the libraries.
 
     python -m benchmarks.peer [--preset smoke] [--rounds 1] [--by-hand]
+                              [--set KEY=VALUE ...]
 
 What a competent user would write in an afternoon with PyTorch's tutorials, pytorch-grad-cam and
 zennit at hand: pictures as PNG files, ImageFolder and DataLoader, float32, Adam with OneCycleLR,
@@ -18,7 +19,7 @@ import copy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,27 +57,30 @@ def main() -> None:
     options.add_argument("--preset", default="smoke")
     options.add_argument("--rounds", type=int, default=1)
     options.add_argument("--by-hand", action="store_true", help="this way alone, with its table")
+    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     asked = options.parse_args()
     if not asked.by_hand:
-        for one in compare(asked.rounds, asked.preset):
+        for one in compare(asked.rounds, asked.preset, asked.set):
             pairs = zip(one.ratios, one.ours, one.peer, strict=True)
             for ratio, ours, peer in pairs:
                 print(f"{one.name}: {ratio:.2f} (ours {ours:.1f} s, by hand {peer:.1f} s)")
         return
-    for name, accuracies in by_hand(make_plan("phantom", asked.preset, list(ROWS), 1)).items():
+    plan = make_plan("phantom", asked.preset, list(ROWS), 1, changes=asked.set)
+    for name, accuracies in by_hand(plan).items():
         print(name, *(f"{what} {value:.3f}" for what, value in accuracies.items()))
 
 
-def compare(rounds: int, preset: str = "smoke") -> list[Ratio]:
+def compare(rounds: int, preset: str = "smoke", changes: Sequence[str] = ()) -> list[Ratio]:
     """How many times faster the suite is than the script by hand."""
-    theirs = _command("benchmarks.peer", "--by-hand", "--preset", preset)
-    name = f"Tables I and II, {preset}: times faster than by hand"
-    return [speed(name, 4.0, lambda: _suite(preset), theirs, rounds, warmup=0)]
+    chosen = ("--preset", preset, *(word for change in changes for word in ("--set", change)))
+    theirs = _command("benchmarks.peer", "--by-hand", *chosen)
+    name = f"Tables I and II, {' '.join((preset, *changes))}: times faster than by hand"
+    return [speed(name, 4.0, lambda: _suite(chosen), theirs, rounds, warmup=0)]
 
 
-def _suite(preset: str) -> None:
+def _suite(chosen: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as out:
-        more = ("--preset", preset, "--methods", ",".join(ROWS), "--device", "cpu", "--out", out)
+        more = (*chosen, "--methods", ",".join(ROWS), "--device", "cpu", "--out", out)
         for protocol in ("keep-important", "occlusion"):
             _command("vinet_bench", "run", protocol, *more)()
 
