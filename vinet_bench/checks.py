@@ -257,6 +257,8 @@ def _growth(call: Callable[[], object], calls: int) -> tuple[int, int]:
     """By how many tensors, and bytes outside torch, the process grows over so many calls: twice,
     and the smaller of both."""
     call()
+    gc.collect()
+    gc.freeze()  # a large process would take seconds to count what was there before
     tracemalloc.start()
     try:
         seen = [_held()]
@@ -266,6 +268,7 @@ def _growth(call: Callable[[], object], calls: int) -> tuple[int, int]:
             seen.append(_held())
     finally:
         tracemalloc.stop()
+        gc.unfreeze()
     tensors, other = np.diff(np.array(seen), axis=0).min(axis=0).tolist()
     return tensors, other
 
