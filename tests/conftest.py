@@ -12,7 +12,7 @@ from tests.commands import Command
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; a thread of torch's that waits by spinning would take them all.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-os.environ["RAY_worker_niceness"] = "0"  # else those of Ray wait for the other tests' processes
+os.environ |= {"RAY_worker_niceness": "0"}  # else Ray's wait for the other tests' processes
 
 LOCALE = locale.setlocale(locale.LC_ALL)
 
