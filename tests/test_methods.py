@@ -402,6 +402,7 @@ def test_vbp_takes_relus_and_nothing_that_looks_like_one(
 
 def test_batch_norm_has_no_geometry_for_vbp() -> None:
     convolution, images = nn.Conv2d(1, 2, 3), rand(1, 1, 8, 8)
+    convolution.weight = nn.Parameter(rand(2, 1, 3, 3))  # positive: no map is all zeros
     layers = (convolution, nn.BatchNorm2d(2), nn.ReLU())  # untrained: the identity
     maps = [
         explained(VisualBackProp(), Features(*some).eval(), images, torch.zeros(1))
