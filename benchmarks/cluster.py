@@ -20,6 +20,7 @@ workers, from the one worker's times and from the two workers' own, over the hou
 
 import argparse
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -33,7 +34,7 @@ from torch.nn import functional as F
 
 from benchmarks.tiny import registered
 from benchmarks.training import RETRAIN, bare_step, data_for, this_machine
-from vinet_bench.cluster import Cluster, connected
+from vinet_bench.cluster import HUGE_PAGES, Cluster, connected
 from vinet_bench.networks import build_classifier
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.planned import planned
@@ -56,6 +57,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     asked = options.parse_args()
+    os.environ |= HUGE_PAGES | dict(os.environ)  # for bare processes as for Ray's
     found: Figures = {}
     for _ in range(asked.rounds):
         if asked.what == "overhead":

@@ -1,5 +1,6 @@
 """A run on a Ray cluster gives the bytes of a run in one process, whatever is lost on the way."""
 
+import os
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.tiny import registered
-from vinet_bench.cluster import Cluster, Made, Shelf
+from vinet_bench.cluster import CALM, HUGE_PAGES, Cluster, Made, Shelf, connected
 from vinet_bench.networks_needed import Maps, Network, Start
 from vinet_bench.plan import make_plan
 from vinet_bench.protocols import protocol
@@ -102,6 +103,21 @@ def test_no_cluster_at_the_address_is_one_line(tmp_path: Path) -> None:
     _, errors = process.communicate()
     assert process.returncode == 2
     assert errors.splitlines()[-1].startswith("vinet-bench: --ray 127.0.0.1:1: no cluster there")
+
+
+def test_a_ray_begun_here_is_calm_where_the_environment_says_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    begun: dict[str, str] = {}
+    monkeypatch.setattr(ray, "init", lambda **_: begun.update(os.environ))
+    monkeypatch.setenv("AUTOSCALER_UPDATE_INTERVAL_S", "7")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    before = dict(os.environ)
+    with connected(Cluster(workers=1), threads=1):
+        assert dict(os.environ) == before
+    assert begun == CALM | HUGE_PAGES | before
 
 
 def test_what_a_cell_shares_with_others() -> None:

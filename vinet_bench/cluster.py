@@ -46,6 +46,8 @@ CALM = {
     "LOG_NAME_UPDATE_INTERVAL_S": "60",
     "AUTOSCALER_UPDATE_INTERVAL_S": "60",
 }
+# glibc asks for huge pages when a process begins: the steps of networks take some 5 % less time.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 @dataclass(frozen=True)
@@ -237,8 +239,8 @@ def connected(cluster: Cluster, threads: int) -> Iterator[None]:
             # 'local': else a cluster that somebody runs on this machine would be taken.
             cpus = cluster.workers * (threads or 1)
             quiet = {"include_dashboard": False, "log_to_driver": False}
-            os.environ |= CALM | dict(os.environ)
-            ray.init(address="local", num_cpus=cpus, **quiet)
+            with _environment(CALM | HUGE_PAGES):
+                ray.init(address="local", num_cpus=cpus, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         asked = f"--ray {cluster.address}: no cluster there"
         if not cluster.address:
@@ -248,6 +250,18 @@ def connected(cluster: Cluster, threads: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _environment(words: Mapping[str, str]) -> Iterator[None]:
+    """For processes begun in it; what is set already stays."""
+    before = dict(os.environ)
+    os.environ |= {**words, **before}
+    try:
+        yield
+    finally:
+        for name in words.keys() - before.keys():
+            del os.environ[name]
 
 
 def made_there(
