@@ -20,7 +20,6 @@ workers, from the one worker's times and from the two workers' own, over the hou
 
 import argparse
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +34,7 @@ from torch.nn import functional as F
 from benchmarks.tiny import registered
 from benchmarks.training import RETRAIN, bare_step, data_for, this_machine
 from vinet_bench.cluster import HUGE_PAGES, Cluster, connected
+from vinet_bench.environment import environment
 from vinet_bench.networks import build_classifier
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.planned import planned
@@ -57,20 +57,23 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     asked = options.parse_args()
-    os.environ |= HUGE_PAGES | dict(os.environ)  # for bare processes as for Ray's
     found: Figures = {}
     for _ in range(asked.rounds):
-        if asked.what == "overhead":
-            one = _overhead(asked.cells)
-        elif asked.what == "limit":
-            one = _limit(asked.steps)
-        else:
-            one = _scale(_plan(asked.preset, asked.methods.split(","), asked.seeds, asked.set))
+        with environment(HUGE_PAGES):  # for bare processes as for Ray's
+            one = _measured(asked)
         for name, value in one.items():
             found.setdefault(name, []).append(value)
     print(f"{'':52} {'min':>8} {'median':>8} {'max':>8}")
     for name, values in found.items():
         print(f"{name:52} {min(values):8.2f} {median(values):8.2f} {max(values):8.2f}")
+
+
+def _measured(asked: argparse.Namespace) -> dict[str, float]:
+    if asked.what == "overhead":
+        return _overhead(asked.cells)
+    if asked.what == "limit":
+        return _limit(asked.steps)
+    return _scale(_plan(asked.preset, asked.methods.split(","), asked.seeds, asked.set))
 
 
 # -- overhead

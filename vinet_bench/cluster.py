@@ -5,7 +5,6 @@ once. Workers keep what they make in memory; the driver alone writes the store.
 """
 
 import copy
-import os
 import socket
 import tempfile
 import time
@@ -24,6 +23,7 @@ from vinet_bench.board import Board, tell
 from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
+from vinet_bench.environment import environment
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.networks_needed import Maps, Need, Start, Task
 from vinet_bench.plan import Plan
@@ -239,7 +239,7 @@ def connected(cluster: Cluster, threads: int) -> Iterator[None]:
             # 'local': else a cluster that somebody runs on this machine would be taken.
             cpus = cluster.workers * (threads or 1)
             quiet = {"include_dashboard": False, "log_to_driver": False}
-            with _environment(CALM | HUGE_PAGES):
+            with environment(CALM | HUGE_PAGES):
                 ray.init(address="local", num_cpus=cpus, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         asked = f"--ray {cluster.address}: no cluster there"
@@ -250,18 +250,6 @@ def connected(cluster: Cluster, threads: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _environment(words: Mapping[str, str]) -> Iterator[None]:
-    """For processes begun in it; what is set already stays."""
-    before = dict(os.environ)
-    os.environ |= {**words, **before}
-    try:
-        yield
-    finally:
-        for name in words.keys() - before.keys():
-            del os.environ[name]
 
 
 def made_there(

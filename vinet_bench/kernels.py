@@ -1,13 +1,14 @@
 """Which of a GPU's kernels torch may choose from."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch.backends import cudnn
 
-_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+from vinet_bench.environment import environment
+
+WORKSPACE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 @contextmanager
@@ -21,14 +22,11 @@ def same_kernels() -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    workspace = os.environ.get(_WORKSPACE)
     try:
-        os.environ.setdefault(_WORKSPACE, ":4096:8")
         cudnn.deterministic, cudnn.benchmark = True, False
         torch.use_deterministic_algorithms(True)
-        yield
+        with environment(WORKSPACE):
+            yield
     finally:
         torch.use_deterministic_algorithms(strict, warn_only=warns)
         cudnn.deterministic, cudnn.benchmark = flags
-        if workspace is None:
-            del os.environ[_WORKSPACE]
