@@ -21,6 +21,7 @@ from protocols.shared import (
 )
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.localisation import Masks, iou, mass_accuracy
+from vinet_bench.mask_forms import pixels_of
 from vinet_bench.masks import top_k
 from vinet_bench.methods import method
 from vinet_bench.metrics import evidence_precision
@@ -28,7 +29,6 @@ from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo, TableRow
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import MASKED, METHOD, Figure, Layout
-from vinet_bench.sealed import pixels_of
 from vinet_bench.seeds import picture_generators
 from vinet_bench.workshop import Workshop, natural_budget
 
@@ -68,6 +68,7 @@ VARIANTS = {
     "critic": Variant("A critic", _ALONE, _PRICE | {"critic": 1.0}),
     "views": Variant("Other views", _ALONE, _PRICE | {"views": True}),
     "samples": Variant("Four samples of noise", _ALONE, _PRICE | {"samples": 4}),
+    "disc": Variant("Sealed, one disc", _PARTS, {"form": "disc"}),
     "swap": Variant("Sealed, swap for noise", _PARTS, {"replace": "swap"}),
     "label": Variant("Sealed, for the label", _PARTS, {"target": "label"}),
     "random-only": Variant("Sealed, random masks only", _PARTS, {"masks": "random"}),

@@ -9,23 +9,23 @@ from torch import Tensor, nn
 
 from protocols.sealing import VARIANTS as ROWS
 from protocols.sealing import moved_by
+from vinet_bench.mask_forms import (
+    Disc,
+    disc_of,
+    graded,
+    highest,
+    in_cells,
+    pixels_of,
+    random_masks,
+    soft_highest,
+)
 from vinet_bench.models import build_sealed
 from vinet_bench.networks import IMPORTANCE, build_importance
 from vinet_bench.plan import make_plan
 from vinet_bench.presets import PRESETS
 from vinet_bench.report import write_report
 from vinet_bench.run import run
-from vinet_bench.sealed import (
-    DONORS,
-    SealedVINet,
-    graded,
-    highest,
-    in_cells,
-    only_asked,
-    pixels_of,
-    random_masks,
-    soft_highest,
-)
+from vinet_bench.sealed import DONORS, SealedVINet, only_asked
 from vinet_bench.sealed_training import SealedTask, moved
 from vinet_bench.seeds import generator, picture_generators
 from vinet_bench.settings import SealedTraining
@@ -80,6 +80,65 @@ def test_cells_average_what_lies_in_them() -> None:
     picture = torch.zeros(1, 1, 8, 8)
     picture[..., ::2, ::2] = 4.0  # a pattern finer than a cell
     torch.testing.assert_close(in_cells(picture, 4), torch.ones(1, 1, 8, 8))
+
+
+# ---- one disc
+
+
+def disc(share: float = 0.05) -> Disc:
+    return Disc(SealedTraining(share=share, form="disc"))
+
+
+def spot(row: int, column: int, size: tuple[int, int] = (24, 32)) -> Tensor:
+    m0 = torch.zeros(1, 1, *size)
+    m0[..., row - 1 : row + 2, column - 1 : column + 2] = 1.0
+    return m0
+
+
+def test_a_disc_by_hand() -> None:
+    assert disc_of(5, (9, 9))[0, 0].tolist() == [
+        *([0, 0, 0, 0, 0], [0, 0, 1, 0, 0]),
+        *([0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]),
+    ]
+    assert disc_of(200, (9, 30)).shape[-2:] == (9, 9)  # no larger than the picture
+    assert disc_of(200, (9, 30)).sum() == 81
+
+
+def test_a_disc_lies_where_it_holds_the_most() -> None:
+    """Around a spot, and never over the border, where it would be another shape."""
+    m = torch.cat([disc().importance(spot(*place)) for place in ((11, 20), (12, 9), (2, 2))])
+    kept = m >= 0.1
+    assert kept.sum(dim=(1, 2, 3)).tolist() == [38, 38, 38]
+    centres = [(k[0].nonzero().float().mean(dim=0)).tolist() for k in kept]
+    assert all(abs(a - b) < 0.5 for a, b in zip(centres[0], (11, 20), strict=True))
+    assert all(abs(a - b) < 0.5 for a, b in zip(centres[1], (12, 9), strict=True))
+    assert not kept[2, 0, 12:].any() and not kept[2, 0, :, 12:].any()
+    shapes = [k[0].nonzero() - k[0].nonzero().amin(dim=0) for k in kept]
+    assert torch.equal(shapes[0], shapes[1]) and torch.equal(shapes[0], shapes[2])
+
+
+def test_a_disc_moves_to_where_it_is_wanted() -> None:
+    """By gradient steps towards a place to the right of where it lies."""
+    m0 = (spot(12, 10) + 0.8 * spot(12, 16)).requires_grad_()
+    wanted = disc().mask(spot(12, 16)).detach()
+    before = disc().mask(m0)
+    (before * wanted).sum().backward()  # type: ignore[no-untyped-call]
+    assert m0.grad is not None
+    after = disc().mask(m0 + 3 * m0.grad)
+    assert set(before.detach().round(decimals=4).flatten().tolist()) == {0.0, 1.0}
+    assert (after * wanted).sum() > (before * wanted).sum()
+
+
+def test_a_constant_map_has_no_disc() -> None:
+    assert not disc().importance(torch.ones(2, 1, 24, 32)).any()
+
+
+def test_random_discs_know_nothing_of_the_pictures() -> None:
+    one, other = (disc().random(pictures(6, s), 0.02, generator("m")) for s in (0, 1))
+    assert torch.equal(one, other)
+    assert set(one.flatten().tolist()) == {0.0, 1.0}
+    shares = one.mean(dim=(1, 2, 3))
+    assert shares.min() >= 0.019 and len(set(shares.tolist())) == 6
 
 
 # ---- masks that know nothing of the picture
@@ -151,7 +210,7 @@ def test_the_map_teaches_the_classifier_nothing() -> None:
     """The map's own loss leaves no gradient in the classifier, and random masks none in the map."""
     model, images, labels = sealed(masks="others"), pictures(8), torch.arange(8) % 5
     task = SealedTask(model.wanted)
-    mask = model.mask(model.scores(images))
+    mask = model.form.mask(model.scores(images))
     task.explaining(model, images, labels, mask, generator("n")).backward()  # type: ignore[no-untyped-call]
     assert grads(model.importance) and not grads(model.classifier)
     model.zero_grad(set_to_none=True)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from vinet_bench.networks.critic import reverse_gradient
-from vinet_bench.sealed import VIEWS, SealedVINet, only_asked, random_masks
+from vinet_bench.sealed import VIEWS, SealedVINet, only_asked
 from vinet_bench.seeds import picture_generators
 from vinet_bench.settings import SealedTraining
 
@@ -52,7 +52,7 @@ class SealedTask:
     ) -> Tensor:
         if progress < self.wanted.warmup:
             return F.cross_entropy(sealed.classifier(images).float(), labels)
-        mask = sealed.mask(sealed.scores(images, self._views(noise)))
+        mask = sealed.form.mask(sealed.scores(images, self._views(noise)))
         total = self.explaining(sealed, images, labels, mask, noise)
         if self.wanted.masks != "own":
             total = total + self.reading(sealed, images, labels, mask, noise)
@@ -67,7 +67,7 @@ class SealedTask:
     ) -> Tensor:
         """Cross entropy of the classifier: half of the pictures whole, half under masks that know
         nothing of them. maps (B, 1, H, W): the pictures' own, of which each may get another's."""
-        masks = random_masks(images, SMALLEST, self.wanted.cells, noise)
+        masks = model.form.random(images, SMALLEST, noise)
         half, quarter = len(masks) // 2, len(masks) // 4
         masks[:half] = 1.0
         if self.wanted.masks == "others":

@@ -81,6 +81,9 @@ class SealedTraining(Training):
     share: float = Field(
         0.04, ge=0, lt=1, description="share of the pixels that every map keeps; 0: Eq. 1, a price"
     )
+    form: Literal["free", "disc"] = Field(
+        "free", description="what the share looks like: any pixels, or one disc, wherever it lies"
+    )
     cells: int = Field(8, ge=4, le=256, description="cells a side in which maps and masks vary")
     masks: Literal["random", "others", "own"] = Field(
         "others",
