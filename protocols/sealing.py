@@ -46,16 +46,11 @@ class Variant:
     method: str = "vinet-sealed"
 
 
-_YARD, _OURS, _ALONE, _PARTS = "yardsticks", "sealed", "one idea alone", "parts of it"
+_YARD, _OURS, _ALONE, _STEPS = "yardsticks", "sealed", "one idea alone", "steps towards it"
+_FREE: dict[str, float | str] = {"form": "free", "critic": 0.0}
 # The paper's training but for the price, which rests while the classifier cannot do its work.
-_PRICE: dict[str, float | str] = {
-    "masks": "own",
-    "share": 0.0,
-    "target": "label",
-    "complement": 0.0,
-    "moves": 0.0,
-}
-_BUDGET = {name: value for name, value in _PRICE.items() if name != "share"}
+_BUDGET = _FREE | {"masks": "own", "target": "label", "complement": 0.0, "moves": 0.0}
+_PRICE = _BUDGET | {"share": 0.0}
 VARIANTS = {
     "vinet": Variant("VINet", _YARD, method="vinet"),
     "outline": Variant("Outline", _YARD, method="outline"),
@@ -68,13 +63,15 @@ VARIANTS = {
     "critic": Variant("A critic", _ALONE, _PRICE | {"critic": 1.0}),
     "views": Variant("Other views", _ALONE, _PRICE | {"views": True}),
     "samples": Variant("Four samples of noise", _ALONE, _PRICE | {"samples": 4}),
-    "disc": Variant("Sealed, one disc", _PARTS, {"form": "disc"}),
-    "swap": Variant("Sealed, swap for noise", _PARTS, {"replace": "swap"}),
-    "label": Variant("Sealed, for the label", _PARTS, {"target": "label"}),
-    "random-only": Variant("Sealed, random masks only", _PARTS, {"masks": "random"}),
-    "complement": Variant("Sealed, whatever is left", _PARTS, {"complement": 0.0}),
-    "fine": Variant("Sealed, 16 x 16 cells", _PARTS, {"cells": 16}),
-    "unet": Variant("Sealed, U-Net", _PARTS, {"importance": "unet"}),
+    "disc": Variant("A disc, no critic", _STEPS, {"critic": 0.0}),
+    "free-critic": Variant("Any pixels, a critic", _STEPS, {"form": "free"}),
+    "free": Variant("Any pixels, no critic", _STEPS, _FREE),
+    "swap": Variant("The same, swap for noise", _STEPS, _FREE | {"replace": "swap"}),
+    "label": Variant("The same, for the label", _STEPS, _FREE | {"target": "label"}),
+    "random-only": Variant("The same, random masks only", _STEPS, _FREE | {"masks": "random"}),
+    "complement": Variant("The same, whatever is left", _STEPS, _FREE | {"complement": 0.0}),
+    "fine": Variant("The same, 16 x 16 cells", _STEPS, _FREE | {"cells": 16}),
+    "unet": Variant("The same, U-Net", _STEPS, _FREE | {"importance": "unet"}),
 }
 
 READERS = {"kept": "pictures", "masks": "masks", "swapped": "swapped"}

@@ -81,8 +81,8 @@ class SealedTraining(Training):
     share: float = Field(
         0.04, ge=0, lt=1, description="share of the pixels that every map keeps; 0: Eq. 1, a price"
     )
-    form: Literal["free", "disc"] = Field(
-        "free", description="what the share looks like: any pixels, or one disc, wherever it lies"
+    form: Literal["disc", "free"] = Field(
+        "disc", description="what the share looks like: one disc, wherever it lies, or any pixels"
     )
     cells: int = Field(8, ge=4, le=256, description="cells a side in which maps and masks vary")
     masks: Literal["random", "others", "own"] = Field(
@@ -110,7 +110,7 @@ class SealedTraining(Training):
         2.0, ge=0, description="a of Eq. 6 without a share, while the kept pixels say enough"
     )
     critic: float = Field(
-        0.0, ge=0, description="weight of a reader of the map alone, whose gradient is reversed"
+        3.0, ge=0, description="weight of a reader of the map alone, whose gradient is reversed"
     )
     samples: int = Field(1, ge=1, le=32, description="draws of the noise a step, for the map")
     views: bool = Field(

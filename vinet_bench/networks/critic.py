@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+PLACES = 4  # a side
+
 
 class Reversed(torch.autograd.Function):
     """The same values, and the gradient's negative (Ganin & Lempitsky 2015, arXiv 1409.7495)."""
@@ -27,13 +29,12 @@ def reverse_gradient(x: Tensor) -> Tensor:
 
 def mask_critic(num_classes: int) -> nn.Module:
     """Classes from masks alone, (B, 1, H, W) in [0, 1] -> (B, K): four strided convolutions and
-    their means."""
+    their means in 4 x 4 places: where a mask lies may be the message."""
     channels = (1, 16, 32, 64, 64)
     blocks = [
         block
         for a, b in pairwise(channels)
         for block in (nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU())
     ]
-    return nn.Sequential(
-        *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], num_classes)
-    )
+    head = nn.Linear(channels[-1] * PLACES**2, num_classes)
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(PLACES), nn.Flatten(), head)
