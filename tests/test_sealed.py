@@ -21,6 +21,7 @@ from vinet_bench.mask_forms import (
 )
 from vinet_bench.models import build_sealed
 from vinet_bench.networks import IMPORTANCE, build_importance
+from vinet_bench.networks.critic import mask_critic
 from vinet_bench.plan import make_plan
 from vinet_bench.presets import PRESETS
 from vinet_bench.report import write_report
@@ -127,6 +128,13 @@ def test_a_disc_moves_to_where_it_is_wanted() -> None:
     after = disc().mask(m0 + 3 * m0.grad)
     assert set(before.detach().round(decimals=4).flatten().tolist()) == {0.0, 1.0}
     assert (after * wanted).sum() > (before * wanted).sum()
+
+
+def test_the_critic_sees_where_a_disc_lies() -> None:
+    """16 pixels apart, its four strides: a mean over all places would be the same."""
+    critic = mask_critic(5)
+    left, right = (disc().importance(spot(32, c, (64, 64))) >= 0.1 for c in (24, 40))
+    assert (critic(left.float()) - critic(right.float())).abs().max() > 1e-3
 
 
 def test_a_constant_map_has_no_disc() -> None:

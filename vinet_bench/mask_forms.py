@@ -35,35 +35,36 @@ class Form(Protocol):
         ...
 
 
-class Priced:
-    """Eq. 1 in cells: it keeps what it likes, and pays for it."""
+class _InCells:
+    """What the forms share whose edge may run anywhere, but is no finer than a cell."""
 
     def __init__(self, wanted: SealedTraining) -> None:
-        self.cells, self.shift = wanted.cells, wanted.shift
+        self.wanted = wanted
+
+    def random(self, like: Tensor, smallest: float, generator: Generator) -> Tensor:
+        return random_masks(like, smallest, self.wanted.cells, generator)
+
+
+class Priced(_InCells):
+    """Eq. 1 in cells: it keeps what it likes, and pays for it."""
 
     def mask(self, m0: Tensor) -> Tensor:
-        return normalized_softplus(in_cells(m0, self.cells), self.shift)
+        return normalized_softplus(in_cells(m0, self.wanted.cells), self.wanted.shift)
 
     importance = mask
 
-    def random(self, like: Tensor, smallest: float, generator: Generator) -> Tensor:
-        return random_masks(like, smallest, self.cells, generator)
 
-
-class Free:
+class Free(_InCells):
     """The highest pixels of M0 in cells: always as many, wherever they lie."""
 
-    def __init__(self, wanted: SealedTraining) -> None:
-        self.cells, self.share = wanted.cells, wanted.share
-
     def mask(self, m0: Tensor) -> Tensor:
-        return soft_highest(in_cells(m0, self.cells), pixels_of(self.share, m0.shape[-2:]))
+        return soft_highest(*self._in_cells(m0))
 
     def importance(self, m0: Tensor) -> Tensor:
-        return graded(in_cells(m0, self.cells), pixels_of(self.share, m0.shape[-2:]))
+        return graded(*self._in_cells(m0))
 
-    def random(self, like: Tensor, smallest: float, generator: Generator) -> Tensor:
-        return random_masks(like, smallest, self.cells, generator)
+    def _in_cells(self, m0: Tensor) -> tuple[Tensor, int]:
+        return in_cells(m0, self.wanted.cells), pixels_of(self.wanted.share, m0.shape[-2:])
 
 
 class Disc:
