@@ -56,6 +56,8 @@ class SealedTask:
         total = self.explaining(sealed, images, labels, mask, noise)
         if self.wanted.masks != "own":
             total = total + self.reading(sealed, images, labels, mask, noise)
+        if sealed.critic is not None:
+            total = total + self.telling(sealed.critic, mask, labels, progress)
         return total
 
     def validation_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -87,10 +89,15 @@ class SealedTask:
             total = kept + self._left(model, images, mask, whole, noise)
         if not self.wanted.share and kept <= F.cross_entropy(whole, wanted) + ENOUGH:
             total = total + self.wanted.price * mask.mean()
-        if model.critic is not None:
-            read = model.critic(reverse_gradient(mask)).float()
-            total = total + self.wanted.critic * F.cross_entropy(read, labels)
         return total
+
+    def telling(self, critic: nn.Module, mask: Tensor, labels: Tensor, progress: float) -> Tensor:
+        """Cross entropy of what the critic reads from the mask, of which the map learns the
+        opposite: the more, the longer it has looked for evidence, since a map that lies anywhere
+        tells nothing either. mask (B, 1, H, W)."""
+        ripe = (progress - self.wanted.warmup) / (1 - self.wanted.warmup)
+        read = critic(reverse_gradient(mask, self.wanted.critic * ripe)).float()
+        return F.cross_entropy(read, labels)
 
     def _views(self, noise: Generator) -> Sequence[tuple[int, ...]]:
         """One view, drawn at random where there are several."""

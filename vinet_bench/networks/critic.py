@@ -13,17 +13,18 @@ class Reversed(torch.autograd.Function):
     """The same values, and the gradient's negative (Ganin & Lempitsky 2015, arXiv 1409.7495)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return -grad
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return -ctx.weight * grad, None
 
 
-def reverse_gradient(x: Tensor) -> Tensor:
-    """x itself; what is behind it learns the opposite of what is before it."""
-    reversed_: Tensor = Reversed.apply(x)
+def reverse_gradient(x: Tensor, weight: float) -> Tensor:
+    """x itself; what is behind it learns the opposite of what is before it, so many times."""
+    reversed_: Tensor = Reversed.apply(x, weight)
     return reversed_
 
 
