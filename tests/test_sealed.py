@@ -214,6 +214,25 @@ def grads(module: nn.Module) -> list[Tensor]:
     return [p.grad for p in module.parameters() if p.grad is not None and p.grad.any()]
 
 
+def test_the_map_learns_the_opposite_of_what_the_critic_reads_the_more_the_later() -> None:
+    wanted = SealedTraining(warmup=0.5, critic=3.0)
+    critic, labels = mask_critic(5), torch.arange(5)
+    found = {}
+    for progress in (0.5, 0.75, 1.0, None):
+        mask = pictures(5).requires_grad_()
+        if progress is None:  # the critic's own way, which is not reversed
+            loss = nn.functional.cross_entropy(critic(mask), labels)
+        else:
+            loss = SealedTask(wanted).telling(critic, mask, labels, progress)
+        critic.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert mask.grad is not None and grads(critic)
+        found[progress] = mask.grad
+    assert not found[0.5].any()
+    torch.testing.assert_close(found[0.75], -1.5 * found[None])
+    torch.testing.assert_close(found[1.0], -3.0 * found[None])
+
+
 def test_the_map_teaches_the_classifier_nothing() -> None:
     """The map's own loss leaves no gradient in the classifier, and random masks none in the map."""
     model, images, labels = sealed(masks="others"), pictures(8), torch.arange(8) % 5
