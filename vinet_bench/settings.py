@@ -84,7 +84,9 @@ class SealedTraining(Training):
     form: Literal["disc", "free"] = Field(
         "disc", description="what the share looks like: one disc, wherever it lies, or any pixels"
     )
-    cells: int = Field(8, ge=4, le=256, description="cells a side in which maps and masks vary")
+    cells: int = Field(
+        8, ge=4, le=256, description="cells a side in which free maps and masks vary"
+    )
     masks: Literal["random", "others", "own"] = Field(
         "others",
         description="what the classifier learns to read under: random masks; those and other"
@@ -110,7 +112,9 @@ class SealedTraining(Training):
         2.0, ge=0, description="a of Eq. 6 without a share, while the kept pixels say enough"
     )
     critic: float = Field(
-        3.0, ge=0, description="weight of a reader of the map alone, whose gradient is reversed"
+        3.0,
+        ge=0,
+        description="weight that a reader of the map alone, its gradient reversed, rises to",
     )
     samples: int = Field(1, ge=1, le=32, description="draws of the noise a step, for the map")
     views: bool = Field(
