@@ -27,7 +27,7 @@ from vinet_bench.presets import PRESETS
 from vinet_bench.report import write_report
 from vinet_bench.run import run
 from vinet_bench.sealed import DONORS, SealedVINet, only_asked
-from vinet_bench.sealed_training import SealedTask, moved
+from vinet_bench.sealed_training import SMALLEST, SealedTask, moved
 from vinet_bench.seeds import generator, picture_generators
 from vinet_bench.settings import SealedTraining
 from vinet_bench.training import Examples, Fit, Machine, fit
@@ -212,6 +212,20 @@ def test_a_prediction_depends_on_no_other_picture() -> None:
 
 def grads(module: nn.Module) -> list[Tensor]:
     return [p.grad for p in module.parameters() if p.grad is not None and p.grad.any()]
+
+
+def test_the_classifier_learns_to_read_under_masks_of_the_maps_form() -> None:
+    """Random ones: a disc's pixels are its middle's nearest, a free mask's are not."""
+    images, seen = pictures(8), []
+    for form in ("disc", "free"):
+        model = sealed(form=form, masks="random")
+        hook = model.classifier.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+        task = SealedTask(model.wanted)
+        task.reading(model, images, torch.arange(8) % 5, torch.ones_like(images), generator("n"))
+        hook.remove()
+    masks = [(batch == images)[4:] for batch in seen]
+    expected = sealed(form="disc").form.random(images, SMALLEST, generator("n"))[4:].bool()
+    assert torch.equal(masks[0], expected) and not torch.equal(masks[1], expected)
 
 
 def test_the_map_learns_the_opposite_of_what_the_critic_reads_the_more_the_later() -> None:

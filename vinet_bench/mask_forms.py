@@ -74,19 +74,22 @@ class Disc:
         self.share = wanted.share
 
     def mask(self, m0: Tensor) -> Tensor:
-        size, k = m0.shape[-2:], pixels_of(self.share, m0.shape[-2:])
-        disc = disc_of(k, size).to(m0.device)
-        held = held_by(m0, disc)
+        held, disc, k = self._held(m0)
         chances = (held / SOFTNESS).flatten(1).softmax(dim=1).view_as(held)
         soft = F.conv_transpose2d(chances, disc)
-        return highest(nearness(held, size), k).float() + (soft - soft.detach())
+        return highest(nearness(held, m0.shape[-2:]), k).float() + (soft - soft.detach())
 
     def importance(self, m0: Tensor) -> Tensor:
-        size, k = m0.shape[-2:], pixels_of(self.share, m0.shape[-2:])
-        near = nearness(held_by(m0, disc_of(k, size).to(m0.device)), size)
+        held, _, k = self._held(m0)
+        near = nearness(held, m0.shape[-2:])
         # A constant M0 holds as much everywhere and has no place: its map is constant, too.
-        flat = m0.amax(dim=(1, 2, 3), keepdim=True) == m0.amin(dim=(1, 2, 3), keepdim=True)
-        return graded(torch.where(flat, 0.0, near), k)
+        return graded(torch.where(_constant(m0), 0.0, near), k)
+
+    def _held(self, m0: Tensor) -> tuple[Tensor, Tensor, int]:
+        """What discs hold of M0, the disc, and its number of pixels."""
+        k = pixels_of(self.share, m0.shape[-2:])
+        disc = disc_of(k, m0.shape[-2:]).to(m0.device)
+        return held_by(m0, disc), disc, k
 
     def random(self, like: Tensor, smallest: float, generator: Generator) -> Tensor:
         size = like.shape[-2:]
@@ -179,8 +182,12 @@ def graded(m0: Tensor, k: int) -> Tensor:
     (B, 1, H, W) -> the same, float32."""
     m = torch.sigmoid(above_edge(m0, k) / SOFTNESS + math.log(EDGE / (1 - EDGE)))
     sided = torch.where(highest(m0, k), m.clamp(min=EDGE + _GAP), m.clamp(max=EDGE - _GAP))
-    flat = m0.amax(dim=(1, 2, 3), keepdim=True) == m0.amin(dim=(1, 2, 3), keepdim=True)
-    return torch.where(flat, 0.0, sided)
+    return torch.where(_constant(m0), 0.0, sided)
+
+
+def _constant(m0: Tensor) -> Tensor:
+    """(B, 1, H, W) -> (B, 1, 1, 1), bool."""
+    return m0.amax(dim=(1, 2, 3), keepdim=True) == m0.amin(dim=(1, 2, 3), keepdim=True)
 
 
 def random_masks(like: Tensor, smallest: float, finest: int, generator: Generator) -> Tensor:
