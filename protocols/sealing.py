@@ -46,7 +46,8 @@ class Variant:
     method: str = "vinet-sealed"
 
 
-_YARD, _OURS, _ALONE, _STEPS = "yardsticks", "sealed", "one idea alone", "steps towards it"
+_YARD, _OURS, _OTHERS = "yardsticks", "sealed", "sealed, other networks"
+_ALONE, _STEPS = "one idea alone", "steps towards it"
 _FREE: dict[str, float | str] = {"form": "free", "critic": 0.0}
 # The paper's training but for the price, which rests while the classifier cannot do its work.
 _BUDGET = _FREE | {"masks": "own", "target": "label", "complement": 0.0, "moves": 0.0}
@@ -56,6 +57,8 @@ VARIANTS = {
     "outline": Variant("Outline", _YARD, method="outline"),
     "centre": Variant("Centre", _YARD, method="centre"),
     "sealed": Variant("Sealed", _OURS),
+    "shallow-unet": Variant("Sealed, shallow U-Net", _OTHERS, {"importance": "shallow-unet"}),
+    "densenet": Variant("Sealed, DenseNet-121", _OTHERS, {"classifier": "densenet121"}),
     "price": Variant("A price that follows the classifier", _ALONE, _PRICE),
     "budget": Variant("A fixed share", _ALONE, _BUDGET),
     "random-masks": Variant("Random masks", _ALONE, _PRICE | {"masks": "random"}),
@@ -64,7 +67,6 @@ VARIANTS = {
     "views": Variant("Other views", _ALONE, _PRICE | {"views": True}),
     "samples": Variant("Four samples of noise", _ALONE, _PRICE | {"samples": 4}),
     "disc": Variant("A disc, no critic", _STEPS, {"critic": 0.0}),
-    "free-critic": Variant("Any pixels, a critic", _STEPS, {"form": "free"}),
     "free": Variant("Any pixels, no critic", _STEPS, _FREE),
     "swap": Variant("The same, swap for noise", _STEPS, _FREE | {"replace": "swap"}),
     "label": Variant("The same, for the label", _STEPS, _FREE | {"target": "label"}),

@@ -67,6 +67,7 @@ def test_parameters() -> None:
         "gridnet": 859_633,
         "local": 73_273,  # 264 + 10_464 + 3 * 20_832 + 49
         "segnet": 29_434_497,
+        "shallow-unet": 877_841,  # 676_800 + 147_712 + 46_208 + 6_976 + 145
         "unet": 14_321_937,
     }
     found = {name: parameters(build_classifier(name, 5, 0)) for name in CLASSIFIERS}
@@ -81,7 +82,7 @@ def test_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["deeplabv3plus", "gridnet", "local", "segnet", "unet", "smp:PSPNet"]
+    "name", ["deeplabv3plus", "gridnet", "local", "segnet", "shallow-unet", "unet", "smp:PSPNet"]
 )
 def test_it_trains_where_one_picture_is_left_over(name: str) -> None:
     """DeepLab's pooled branch has maps of 1 x 1: BatchNorm cannot train on one picture there."""
@@ -164,7 +165,7 @@ def test_the_seed_alone_decides() -> None:
     [
         ("unett", "did you mean 'unet'"),
         ("smp:FNP", "did you mean 'smp:FPN'"),
-        ("xyzzy", "known: deeplabv3plus, gridnet, local, segnet, smp:NAME, unet"),
+        ("xyzzy", "known: deeplabv3plus, gridnet, local, segnet, shallow-unet, smp:NAME, unet"),
         ("timm:resnet18", "importance network"),
     ],
 )

@@ -371,9 +371,10 @@ def test_pictures_are_moved_by_hand() -> None:
     assert left.tolist() == [[[[2, 3, 0], [5, 6, 0], [8, 9, 0]]]]
 
 
-def test_the_local_network_knows_no_place() -> None:
+@pytest.mark.parametrize("name", ["local", "shallow-unet"])
+def test_a_network_whose_borders_repeat_knows_no_place(name: str) -> None:
     """Nothing but the picture tells it where it is: a flat one has a flat M0."""
-    network = build_importance("local", seed=0, width=0.5).eval()
+    network = build_importance(name, seed=0, width=0.5).eval()
     assert network(torch.full((1, 1, 64, 64), 0.4)).std() < 1e-5
 
 

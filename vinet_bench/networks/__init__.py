@@ -29,6 +29,7 @@ IMPORTANCE: Mapping[str, Callable[[float], nn.Module]] = MappingProxyType(
         "gridnet": gridnet.gridnet,
         "local": local.local,
         "segnet": segnet.segnet,
+        "shallow-unet": importance.shallow_unet,
         "unet": importance.unet,
     }
 )

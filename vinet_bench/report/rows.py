@@ -8,6 +8,7 @@ NETWORKS = {
     **{"resnet18": "ResNet-18", "resnet50": "ResNet-50", "seresnet50": "SEResNet-50"},
     **{"densenet121": "DenseNet-121", "vgg16": "VGG-16", "vgg19": "VGG-19", "unet": "U-Net"},
     **{"deeplabv3plus": "DeepLabv3+", "gridnet": "GridNet", "segnet": "SegNet"},
+    **{"shallow-unet": "Shallow U-Net"},
 }
 
 
