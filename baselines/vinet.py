@@ -41,6 +41,7 @@ class SealedVINetMap(VINetMap):
         scaling="as-is",
         sign="unsigned",
         class_specific=False,
-        variant="a fixed share of the pixels, read by a classifier that learns from random masks",
+        variant="one disc of a fixed share of the pixels, read by a classifier that learns from"
+        " discs which know nothing of the picture",
     )
     explained = SealedVINet

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.errors import CellError
 from vinet_bench.masks import keep, per_picture, ranking, remove, scale
-from vinet_bench.methods import in_order, method
+from vinet_bench.methods import in_order
 from vinet_bench.metrics import (
     balanced_hits,
     brier_scores,
@@ -24,7 +24,6 @@ from vinet_bench.metrics import (
     probability_drops,
     quadratic_weighted_kappa,
 )
-from vinet_bench.models import check_alive
 from vinet_bench.networks_needed import Network, original
 from vinet_bench.plan import Plan
 from vinet_bench.records import Cell, Record
@@ -200,7 +199,7 @@ def occluded(workshop: Workshop, seed: int, masks: Tensor, where: NDArray[np.boo
 
 def own_map(workshop: Workshop, seed: int, part: str) -> Tensor:
     """M of the workshop's VINet, (N, H, W). Raises CellError if a test picture's is constant."""
-    check_alive(workshop.maps("vinet", seed, "test"))
+    workshop.living("vinet", seed, "test")
     return workshop.maps("vinet", seed, part)
 
 
@@ -223,13 +222,11 @@ def whole_map_cells(protocol: str, plan: Plan, again: bool = False) -> Iterable[
 def living_maps(workshop: Workshop, name: str, seed: int) -> Tensor:
     """Raw test maps, (N, H, W), 0 for pictures that the method did not explain: `records` leaves
     their scores out. Raises CellError if VINet's own of a picture is constant."""
-    maps = workshop.maps(name, seed, "test")
-    if method(name).info.explains in ("vinet", "sealed"):
-        check_alive(maps)
 
     def known(some: Tensor, tested: Tensor) -> Tensor:
         return torch.where(tested[:, None, None], some, 0.0)
 
+    maps = workshop.living(name, seed, "test")
     return per_picture(known, maps, torch.from_numpy(workshop.tested(name)))
 
 

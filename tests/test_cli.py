@@ -46,6 +46,12 @@ KEEP = ("run", "keep-important", "--preset", "smoke", "--methods", "random")
         (["--set", "control_budget=7"], ["--set control_budget=7", "'vinet'", "less than 1"]),
         (["--set", "vinet.importance=unett"], ["vinet.importance 'unett'", "'unet'"]),
         (["--set", "vinet.classifier=resnet81"], ["vinet.classifier 'resnet81'", "'resnet18'"]),
+        (["--set", "sealed.importance=unett"], ["sealed.importance 'unett'", "'unet'"]),
+        (["--set", "sealed.classifier=timm:x"], ["sealed.classifier 'timm:x'", "did you mean"]),
+        (
+            ["--set", "vinet.destruction=released", "--set", "vinet.classifier=vgg19"],
+            ["--set vinet.classifier=vgg19", "destruction=released is for a ResNet"],
+        ),
         (["--importance", "smp:FNP"], ["vinet.importance 'smp:FNP'", "'smp:FPN'"]),
         (["--classifier", "convnext_tiny"], ["vinet.classifier", "'timm:convnext_tiny'"]),
         (["--classifier", "timm:hiera_tiny_224"], ["timm:hiera_tiny_224", "height and width"]),

@@ -68,6 +68,25 @@ def test_a_data_set_that_is_none(
         check_dataset(lambda: replace(data, **change(data)))
 
 
+class Turned(nn.Module):
+    """Maps whose height comes last: a layout that nobody has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.maps(images).transpose(2, 3)
+
+
+def test_a_classifier_whose_maps_have_a_layout_of_their_own() -> None:
+    def build(classes: int, width: float) -> nn.Module:
+        return nn.Sequential(Turned(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+    with pytest.raises(CheckError, match=r"where it lowers the resolution is not seen.*'0'"):
+        check_built_classifier(build)
+
+
 def test_a_patient_on_two_sides() -> None:
     data = small()
     parts = np.where(np.arange(len(data)) % 2, "train", "test")

@@ -1,5 +1,6 @@
 """Costly methods explain a few test pictures, the same for all of them, and the tables say so."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,14 @@ def test_they_share_the_pictures(done: Run) -> None:
     assert len(explained_pictures(done, "occlusion")) == FEW
     assert explained_pictures(done, "occlusion") == explained_pictures(done, "scorecam")
     assert len(explained_pictures(done, "saliency")) == 20
+
+
+def test_one_that_is_named_later_explains_every_picture(done: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(done.folder, tmp_path / "run")
+    assert run(["occlusion"], plan_of(given=True), folder, "cpu").made == 4
+    assert len(explained_pictures(read_run(folder), "scorecam")) == 20
+    assert run(["occlusion"], plan_of(given=False), folder, "cpu").made == 0
+    assert len(explained_pictures(read_run(folder), "scorecam")) == FEW
 
 
 def test_figures_are_of_those_pictures_alone(done: Run) -> None:

@@ -151,6 +151,14 @@ def test_a_curve_is_the_mean_of_the_stored_ones(done: Path) -> None:
     assert [c.filled for c in cam] == ["air", "the blurred picture", "neighbours (ROAD)"]
 
 
+def test_a_curve_leaves_out_what_a_costly_method_did_not_explain(done: Path) -> None:
+    found = read_run(done)
+    stored = found.scores(Cell("deletion", "cam", 0, budget="everything"))
+    stored["gap_air"][2:] = np.nan  # read once, so that the curves are made from these
+    cam = next(c for c in curves(found) if c.title == "CAM")
+    np.testing.assert_allclose(cam.heights, stored["morf_air"][:2].mean(axis=0))
+
+
 def test_without_curves_the_command_says_what_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

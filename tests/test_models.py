@@ -102,6 +102,8 @@ def test_a_constant_map_is_dead() -> None:
     maps[1] = 1.0
     with pytest.raises(CellError, match="dead: its map is constant on 1 of 3 test pictures"):
         check_alive(maps)
+    with pytest.raises(CellError, match=r"the sealed VINet's importance .* another sealed\."):
+        check_alive(maps, "sealed")
 
 
 class DeadVINet(VINet):

@@ -208,7 +208,7 @@ def test_the_notes_say_what_the_figures_mean(tmp_path: Path) -> None:
         "Data: phantom, 1800 slices of 900 patients, split by patient"
         " (train 1000, validation 200, test 600)."
     )
-    assert "vinet.alpha = 1.0 (paper 0.25)" in noted(first, "Other than in the paper")
+    assert "vinet.alpha = 1.0 (paper 0.25)" in noted(first, "Other than in the preset paper")
     assert noted(first, "Scaling").endswith(": none (VINet); minmax (CAM).")
     assert noted(second, "Collapsed").endswith("VINet 97.00 %.")  # CAM's 80 % is not over 80 %
     assert first.warnings == []

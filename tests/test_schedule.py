@@ -35,6 +35,13 @@ from vinet_bench.training import Fit
 BOTH = ["keep-important", "occlusion"]
 
 
+def test_what_the_data_cannot_show_is_not_planned(tmp_path: Path) -> None:
+    """The phantom has no marker unless it is asked for; `run` leaves the protocol out, too."""
+    plan = make_plan(preset="smoke", methods=["random"], changes=["phantom.slices=60"])
+    found = planned(["occlusion", "shortcut"], plan, tmp_path / "run", "cpu")
+    assert {t.protocol for t in found.graph if isinstance(t, Cell)} == {"occlusion"}
+
+
 # -- a schedule
 
 

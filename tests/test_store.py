@@ -131,7 +131,26 @@ def test_only_leftovers_of_dead_processes_are_swept(store: Store) -> None:
     for path in (dead, living, strange):
         path.write_bytes(b"half")
     Store(store.folder).close()
-    assert leftovers(store.folder) == [living, strange]
+    assert leftovers(store.folder) == [dead, living, strange]  # whose is told by the lock alone
+    with store.held():
+        assert leftovers(store.folder) == [living, strange]
+
+
+def test_a_store_that_is_only_read_stays_as_it_is(store: Store) -> None:
+    with store.held():
+        store.save("maps", "key", {"maps": np.ones(3, dtype=np.float32)})
+    before = {path: path.read_bytes() for path in store.folder.rglob("*") if path.is_file()}
+    with closing(Store(store.folder, read_only=True)) as again:
+        assert again.load("maps", "key") is not None
+        with pytest.raises(StoreError, match="readonly"):
+            again.start("plan", {}, now=1.0)
+    assert {p: p.read_bytes() for p in store.folder.rglob("*") if p.is_file()} == before
+
+
+def test_only_a_store_that_is_there_can_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read"):
+        Store(tmp_path, read_only=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("left", [0, 4, 60, -1])

@@ -1,5 +1,6 @@
 """Intervals and marks in the tables come from the scores of the pictures, by patient."""
 
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from vinet_bench.data.facts import picture_facts
 from vinet_bench.data.splits import Split
 from vinet_bench.records import Cell, Record, key_of
 from vinet_bench.report import tables, write_report
+from vinet_bench.report.audit import audit
 from vinet_bench.stats import clustered_intervals, clustered_test, holm
 from vinet_bench.store import Store
 from vinet_bench.stored_run import read_run
@@ -99,6 +101,62 @@ def test_the_csv_file_has_the_adjusted_p(three: Any) -> None:
     assert float(lines["lrp"]["accuracy_p_vinet"]) == pytest.approx(p[1], abs=1e-6)
     assert lines["vinet"]["accuracy_p_vinet"] == ""
     assert float(lines["cam"]["accuracy_low"]) < found["cam", 0].mean()
+
+
+def test_balanced_accuracys_interval_counts_each_resamples_classes(tmp_path: Path) -> None:
+    own, labels = hits(0.8, 0), data().labels[:N]
+    weights = N / (5 * np.bincount(labels)[labels])
+    store = Store(a_run(tmp_path, {("vinet", 0): own}))
+    cell = Cell("keep-important", "vinet", 0)
+    key, mean = key_of(vars(cell)), (own * weights).mean()
+    records = [Record(cell, "accuracy", own.mean(), N), Record(cell, "balanced_accuracy", mean, N)]
+    store.add("plan", key, cell, records)
+    both = {"accuracy": own, "balanced_accuracy": own * weights}
+    store.save("scores", key, {name: some.astype(np.float32) for name, some in both.items()})
+    store.close()
+    write_report(tmp_path)
+    line = read_lines(tmp_path, "table1")["vinet"]
+    made = clustered_intervals(own[None, None], PATIENTS, labels)
+    ends = float(line["balanced_accuracy_low"]), float(line["balanced_accuracy_high"])
+    assert ends == pytest.approx((made.low[0], made.high[0]), abs=1e-6)
+
+
+def audited(folder: Path, scores: dict[tuple[str, int, str], dict[str, Hits]]) -> dict[str, str]:
+    """The verdicts by topic on a run with these scores of (row, seed, what was trained on)."""
+    a_run(folder, {("vinet", 0): hits(0.5, 0)})
+    with closing(Store(folder)) as store:
+        for (name, seed, on), own in scores.items():
+            cell = Cell("keep-important", name, seed, trained_on=on)
+            records = [Record(cell, metric, some.mean(), N) for metric, some in own.items()]
+            store.add("plan", key_of(vars(cell)), cell, records)
+            narrow = {metric: some.astype(np.float32) for metric, some in own.items()}
+            store.save("scores", key_of(vars(cell)), narrow)
+    return {found.topic: found.verdict for found in audit(read_run(folder))}
+
+
+def label_scores(told: bool) -> dict[tuple[str, int, str], dict[str, Hits]]:
+    """Two seeds whose networks err on other pictures. Masks tell what each network predicts, or
+    the right label throughout."""
+    right = {0: (PATIENTS % 2).astype(float), 1: (1 - PATIENTS % 2).astype(float)}
+    found: dict[tuple[str, int, str], dict[str, Hits]] = {}
+    for seed, own in right.items():
+        found["vinet", seed, "pictures"] = {"accuracy": own, "explained_accuracy": own}
+        found["vinet", seed, "masks"] = {"accuracy": np.ones(N) if told else own}
+        found["outline", seed, "masks"] = {"accuracy": hits(0.2, seed)}
+    return found
+
+
+@pytest.mark.parametrize(("told", "verdict"), [(False, "fine"), (True, "broken")])
+def test_the_label_is_sought_where_each_seeds_own_network_errs(
+    tmp_path: Path, told: bool, verdict: str
+) -> None:
+    assert audited(tmp_path, label_scores(told))["the test label"] == verdict
+
+
+def test_rows_that_have_no_seed_in_common_are_not_compared(tmp_path: Path) -> None:
+    scores = label_scores(told=True)
+    moved = {(n, 7 + s if n == "outline" else s, on): own for (n, s, on), own in scores.items()}
+    assert "the test label" not in audited(tmp_path, moved)
 
 
 def test_seeds_widen_the_interval(tmp_path: Path) -> None:

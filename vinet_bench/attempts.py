@@ -1,12 +1,10 @@
 """A cell that fails is a record with its reason, and the others go on."""
 
 import time
-import traceback
-from pathlib import Path
 
 import torch
 
-from vinet_bench.errors import CellError, StoreError, UserError
+from vinet_bench.errors import CellError, StoreError, UserError, fault
 from vinet_bench.protocols import EvalProtocol
 from vinet_bench.records import Cell, Record
 from vinet_bench.workshop import Workshop
@@ -28,13 +26,11 @@ def attempt(how: EvalProtocol, cell: Cell, shop: Workshop) -> list[Record]:
 
 def _reason(error: Exception) -> str:
     """One line; for a fault inside a method also where it happened."""
-    text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, CellError | UserError):
-        return text
+        return " ".join(str(error).split())
     if isinstance(error, torch.OutOfMemoryError):
         return (
             "the GPU's memory is not enough: use --device cpu, a smaller --size, or a smaller"
             " network (accumulating gradients would change BatchNorm, and so the figures)"
         )
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno})"
+    return fault(error)

@@ -3,19 +3,17 @@
 import copy
 import gc
 import random
-import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vinet_bench.data.dataset import SliceDataset
-from vinet_bench.errors import UserError
+from vinet_bench.errors import UserError, fault
 from vinet_bench.masks import SCALINGS
 from vinet_bench.methods import MethodFactory, MethodInfo, SaliencyMethod
 
@@ -106,9 +104,7 @@ def _failure(check: Callable[[MethodCase], None], case: MethodCase) -> str:
     except (CheckError, UserError) as error:
         return str(error)
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}:{place.lineno}"
-        return f"{type(error).__name__}: {' '.join(str(error).split())} ({where})"
+        return fault(error)
     return ""
 
 

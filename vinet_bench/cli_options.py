@@ -39,7 +39,7 @@ Data = Annotated[
     str, typer.Option(help="'phantom', a folder with labels.csv, or a prepared data set.")
 ]
 Methods = Annotated[
-    str | None, typer.Option(help="Comma-separated; default: the paper's, two more, controls.")
+    str | None, typer.Option(help="Comma-separated; default: the paper's, three more, controls.")
 ]
 PresetName = Annotated[str, typer.Option("--preset", help="See `list presets`.")]
 Seeds = Annotated[int | None, typer.Option(help="How many seeds (default: the preset's).")]

@@ -12,7 +12,6 @@ from vinet_bench.checks import CheckError
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.phantom import phantom
 from vinet_bench.data.splits import split_as
-from vinet_bench.errors import CellError
 from vinet_bench.places import downsampling_points
 from vinet_bench.plan import make_plan
 from vinet_bench.progress import Silent
@@ -91,7 +90,7 @@ def check_built_classifier(build: Callable[[int, float], nn.Module], width: floa
         _check_network(model, images, (len(images), 5))
         try:
             downsampling_points(model, images[:1])
-        except CellError as error:
+        except ValueError as error:
             raise CheckError(f"where it lowers the resolution is not seen: {error}") from None
 
 

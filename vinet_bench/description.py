@@ -19,13 +19,16 @@ from vinet_bench.presets import deviations
 from vinet_bench.protocols import EvalProtocol, MoreRows, OwnRows, OwnTable
 from vinet_bench.training import CHECKPOINT_RULE, Machine
 
+# What a plan is made of again, beside its rows, seeds and settings.
+_SOURCE = {"data", "patients", "size_given", "methods_given"}
+
 
 def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> dict[str, Any]:
     """The plan as a report needs it: rows in their order, data, versions, deviations."""
     tested = split.tested(plan.seeds)
     return ({"deterministic": True} if machine.fixed_kernels else {}) | {
         "preset": plan.preset,
-        "source": plan.model_dump(mode="json", include={"data", "patients", "size_given"}),
+        "source": plan.model_dump(mode="json", include=_SOURCE),
         "seeds": list(plan.seeds),
         "threshold": plan.threshold,
         "precision": "bfloat16" if machine.bfloat16 else "float32",

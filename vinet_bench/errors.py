@@ -1,7 +1,14 @@
 """The errors that a user can mend, and the word that they meant."""
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+_LIBRARIES = {
+    *("torch", "torchvision", "captum", "pytorch_grad_cam", "zennit", "timm"),
+    *("segmentation_models_pytorch", "numpy", "scipy", "sklearn", "skimage"),
+}
 
 
 class UserError(Exception):
@@ -14,6 +21,16 @@ class StoreError(UserError):
 
 class CellError(Exception):
     """One cell cannot give a figure (a network diverged, say); the others go on."""
+
+
+def fault(error: Exception) -> str:
+    """What an error that nobody foresaw says, in one line, and the last place that is no
+    library's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not _LIBRARIES & set(Path(f.filename).parts)]
+    place = (own or frames)[-1]
+    text = " ".join(str(error).split()) or "no reason given"
+    return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno})"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], more: Iterable[str] = ()) -> UserError:

@@ -10,21 +10,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from vinet_bench.data import load_data
-from vinet_bench.data.splits import split_as
 from vinet_bench.networks_needed import Network
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
-from vinet_bench.protocols import Counted, protocol
-from vinet_bench.run import (
-    check_networks,
-    check_rows,
-    default_folder,
-    id_of,
-    machine_of,
-    suited,
-    with_threads,
-)
+from vinet_bench.protocols import Counted
+from vinet_bench.run import default_folder, id_of, prepared
 from vinet_bench.shared_artefacts import shared_at
 from vinet_bench.store import DATABASE, Store
 from vinet_bench.task_graph import Wanted
@@ -82,20 +72,13 @@ def unfinished(
 ) -> Iterator[tuple[Workshop, Wanted]]:
     """The cells that a run would make, and the workshop that would make them; it is not to be
     asked to. Leaves no trace in the run's folder. Raises UserError as `run`."""
-    chosen = [protocol(name) for name in protocol_names]
-    check_rows(plan, chosen)
-    machine = machine_of(plan, device)
-    data = load_data(plan)
-    plan = suited(plan, data)
-    check_networks(plan.settings.vinet, data)
-    split = split_as(data, plan.settings.split)
-    with _store(folder or default_folder(plan), plan.artefacts) as store:
-        machine = with_threads(machine, store.plan(id_of(plan, data)))
-        shop = Workshop(plan, data, split, store, machine, Silent())
+    task = prepared(protocol_names, plan, device)
+    with _store(folder or default_folder(task.plan), plan.artefacts) as store:
+        shop = task.workshop(store, store.plan(id_of(task.plan, task.data)), Silent())
         left = [
             (how, cell)
-            for how in chosen
-            for cell in how.cells(plan)
+            for how in task.protocols
+            for cell in how.cells(task.plan)
             if not store.has(shop.cell_key(cell))
         ]
         yield shop, left
@@ -109,11 +92,13 @@ def _networks(cells: Wanted, plan: Plan) -> set[Network]:
 
 @contextmanager
 def _store(folder: Path, artefacts: str) -> Iterator[Store]:
-    """The run's store if there is one, else an empty one that goes again."""
+    """The run's store, read only, if there is one, else an empty one that goes again."""
     with ExitStack() as stack:
-        if not (folder / DATABASE).is_file():
+        there = (folder / DATABASE).is_file()
+        if not there:
             folder = Path(stack.enter_context(TemporaryDirectory()))
-        yield stack.enter_context(closing(Store(folder, shared_at(artefacts))))
+        store = Store(folder, shared_at(artefacts), read_only=there)
+        yield stack.enter_context(closing(store))
 
 
 def seconds_of(shop: Workshop, kind: str) -> float:

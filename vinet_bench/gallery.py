@@ -69,7 +69,7 @@ class Gallery:
         )
         self._rows: list[dict[str, str]] = told["rows"]
         self._seed = plan.seeds[0]
-        self._store = Store(folder, shared_at(artefacts))
+        self._store = Store(folder, shared_at(artefacts), read_only=True)
         split = split_as(data, plan.settings.split)
         self._shop = Workshop(plan, data, split, self._store, machine, Silent()).at(self._seed)
         self._test = self._shop.part("test")

@@ -44,7 +44,7 @@ def build_vinet(
             antialias=training.antialias,
             rules=rules_of(training),
         )
-    except ValueError as error:
+    except (ValueError, CellError) as error:
         raise UserError(f"--set vinet.classifier={training.classifier}: {error}") from None
 
 
@@ -66,13 +66,21 @@ def vinet_task(training: VINetTraining) -> VINetTask:
     return VINetTask(training.alpha, training.ramp, training.warmup)
 
 
-def check_alive(maps: Tensor) -> None:
+# By kind of network whose it is, and which settings may revive it.
+_DEAD = {
+    "vinet": ("VINet's", "vinet.learning_rate, shift or alpha"),
+    "sealed": ("the sealed VINet's", "sealed.learning_rate or critic"),
+}
+
+
+def check_alive(maps: Tensor, kind: str = "vinet") -> None:
     """Eq. 2 makes a constant map 1 everywhere: Eq. 9 would reserve all, and that says nothing."""
     dead = int(constant(maps).sum())
     if dead:
+        whose, mend = _DEAD[kind]
         raise CellError(
-            f"VINet's importance network is dead: its map is constant on {dead} of {len(maps)} test"
-            " pictures; train longer, or with another vinet.learning_rate, shift or alpha"
+            f"{whose} importance network is dead: its map is constant on {dead} of {len(maps)} test"
+            f" pictures; train longer, or with another {mend}"
         )
 
 

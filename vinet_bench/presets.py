@@ -63,7 +63,7 @@ _TINY = {"epochs": 2, "batch": 16, "width": 0.25}
 
 PRESETS = {
     "smoke": Preset(
-        "tiny, under a minute: does everything run?",
+        "tiny, a minute or two: does everything run?",
         Settings(
             phantom=PhantomSettings(slices=120),
             split=Split(validation=1 / 6, test=1 / 3),
@@ -81,7 +81,7 @@ PRESETS = {
         seeds=1,
     ),
     "quick": Preset(
-        "an honest first look: 64 x 64, under half an hour on two cores",
+        "an honest first look: 64 x 64, under an hour on two cores",
         Settings(
             phantom=PhantomSettings(slices=1800),
             split=Split(validation=1 / 9, test=1 / 3),
@@ -117,7 +117,8 @@ PRESETS = {
 
 
 def deviations(settings: Settings) -> list[str]:
-    """What differs from the paper's values, for every report that these settings make."""
+    """What differs from the preset `paper`, for every report that these settings make: the paper
+    gives no epochs, schedule, or settings of VGG-16 and ResNet-18, and what is there is ours."""
     found = []
     # A checkpoint was not trained here; its hash is in another note.
     untrained = {"explained": {"network"}} if settings.explained.weights else {}
@@ -126,12 +127,12 @@ def deviations(settings: Settings) -> list[str]:
         ours = getattr(settings, section).model_dump(include=wanted, exclude={"weights"})
         theirs = getattr(PAPER, section).model_dump()
         found += [
-            f"{section}.{key} = {_short(value)} (paper: {_short(theirs[key])})"
+            f"{section}.{key} = {_short(value)} (there: {_short(theirs[key])})"
             for key, value in ours.items()
             if value != theirs[key]
         ]
     if settings.size != PAPER.size:
-        found.append(f"size = {settings.size} (paper: {PAPER.size})")
+        found.append(f"size = {settings.size} (there: {PAPER.size})")
     if settings.mask_size != settings.size:
         found.append(f"mask-only networks see masks at {settings.mask_size}")
     return found

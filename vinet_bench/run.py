@@ -20,14 +20,14 @@ from vinet_bench.description import by_protocol, describe
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.given_maps import WORD
 from vinet_bench.methods import in_order, method
-from vinet_bench.models import build_vinet
+from vinet_bench.models import build_sealed, build_vinet
 from vinet_bench.networks import CLASSIFIERS, build_explained, check_classifier, check_importance
 from vinet_bench.networks.explained import load_weights
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Progress, Silent
 from vinet_bench.protocols import EvalProtocol, OwnRows, protocol
 from vinet_bench.records import Cell, Record, key_of
-from vinet_bench.settings import VINetTraining
+from vinet_bench.settings import Settings
 from vinet_bench.shared_artefacts import shared_at
 from vinet_bench.showcase import showcase
 from vinet_bench.store import Store
@@ -81,6 +81,39 @@ def default_folder(plan: Plan) -> Path:
     return Path("results") / f"{Path(plan.data).resolve().name or 'data'}-{plan.preset}"
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Protocols and a plan that suit the data, with all else that their cells need."""
+
+    protocols: Sequence[EvalProtocol]
+    plan: Plan
+    data: SliceDataset
+    split: Split
+    machine: Machine
+
+    def workshop(
+        self, store: Store, earlier: Mapping[str, Any] | None, progress: Progress
+    ) -> Workshop:
+        """Where the cells are made. earlier: what the store noted of this plan."""
+        machine = with_threads(self.machine, earlier)
+        return Workshop(self.plan, self.data, self.split, store, machine, progress)
+
+
+def prepared(protocol_names: Sequence[str], plan: Plan, device: str) -> Prepared:
+    """Loads the data and holds the plan against it. Raises UserError for bad input."""
+    chosen: Sequence[EvalProtocol] = [protocol(name) for name in protocol_names]
+    check_rows(plan, chosen)
+    machine = machine_of(plan, device)
+    data = load_data(plan)
+    plan, chosen = _suited(plan, data), _with_something_to_measure(chosen, data)
+    check_networks(plan.settings, data)
+    _check_explained(plan, data)
+    split = split_as(data, plan.settings.split)
+    for given in plan.given.values():
+        given.check(data.ids[split.tested(plan.seeds)].tolist(), data.size)
+    return Prepared(chosen, plan, data, split, machine)
+
+
 def run(
     protocol_names: Sequence[str],
     plan: Plan,
@@ -94,27 +127,18 @@ def run(
     Raises UserError for bad input, before anything is written. A cell that fails is a record with
     its reason, and the others go on.
     """
-    chosen: Sequence[EvalProtocol] = [protocol(name) for name in protocol_names]
-    check_rows(plan, chosen)
-    machine = machine_of(plan, device)
-    data = load_data(plan)
-    plan, chosen = suited(plan, data), _with_something_to_measure(chosen, data)
-    check_networks(plan.settings.vinet, data)
-    check_explained(plan, data)
-    split = split_as(data, plan.settings.split)
-    for given in plan.given.values():
-        given.check(data.ids[split.tested(plan.seeds)].tolist(), data.size)
+    task = prepared(protocol_names, plan, device)
+    plan, data, split = task.plan, task.data, task.split
     with closing(_store(plan, folder)) as store, store.held():
         plan_id = id_of(plan, data)
         earlier = store.plan(plan_id)
-        machine = with_threads(machine, earlier)
-        shop = Workshop(plan, data, split, store, machine, progress or Silent())
-        told = describe(_widened(_told(plan, chosen), earlier), data, split, machine)
-        told |= by_protocol(plan, chosen, earlier or {})
+        shop = task.workshop(store, earlier, progress or Silent())
+        told = describe(_widened(_told(task), earlier), data, split, shop.machine)
+        told |= by_protocol(plan, task.protocols, earlier or {})
         told["data"]["pictures"] = _keep_facts(data, split, store)
         told["gallery"] = plan_id
         store.start(plan_id, told, time.time())
-        outcome = _carry_out(chosen, shop, plan_id, cluster)
+        outcome = _carry_out(task.protocols, shop, plan_id, cluster)
         explained = [row["name"] for row in told["rows"] if row["kind"] != "reference"]
         if shown := showcase(shop, explained):
             store.save("gallery", plan_id, shown)
@@ -161,16 +185,21 @@ def _with_something_to_measure(
     ]
 
 
-def check_networks(vinet: VINetTraining, data: SliceDataset) -> None:
+def check_networks(settings: Settings, data: SliceDataset) -> None:
     """Raises UserError for a network of unknown name, or one that does not suit the pictures,
     before any cell would fail of it."""
-    check_importance(vinet.importance, "network for --set vinet.importance")
-    check_classifier(vinet.classifier, "network for --set vinet.classifier")
-    if vinet.classifier not in CLASSIFIERS:  # ours suit any pictures
+    vinet, sealed = settings.vinet, settings.sealed
+    for section, chosen in (("vinet", vinet), ("sealed", sealed)):
+        check_importance(chosen.importance, f"network for --set {section}.importance")
+        check_classifier(chosen.classifier, f"network for --set {section}.classifier")
+    # Ours suit any pictures, but not all of them the released code's places.
+    if vinet.classifier not in CLASSIFIERS or vinet.destruction == "released":
         build_vinet(vinet, data.num_classes, data.size, seed=0)
+    if sealed.classifier not in CLASSIFIERS:
+        build_sealed(sealed, data.num_classes, data.size, seed=0)
 
 
-def check_explained(plan: Plan, data: SliceDataset) -> None:
+def _check_explained(plan: Plan, data: SliceDataset) -> None:
     """Raises UserError for an explained network of unknown name, one that does not suit the
     pictures, or weights that are not its own."""
     chosen = plan.settings.explained
@@ -190,13 +219,13 @@ def check_rows(plan: Plan, chosen: Sequence[EvalProtocol]) -> None:
             raise unknown_name("row", name, known)
 
 
-def _told(plan: Plan, chosen: Sequence[EvalProtocol]) -> Plan:
+def _told(task: Prepared) -> Plan:
     """The plan without its methods where no chosen protocol has a row for them."""
-    unasked = all(isinstance(how, OwnRows) for how in chosen)
-    return plan.model_copy(update={"methods": ()}) if unasked else plan
+    unasked = all(isinstance(how, OwnRows) for how in task.protocols)
+    return task.plan.model_copy(update={"methods": ()}) if unasked else task.plan
 
 
-def suited(plan: Plan, data: SliceDataset) -> Plan:
+def _suited(plan: Plan, data: SliceDataset) -> Plan:
     """Notes what the data set has, and leaves out what needs masks that it does not have.
 
     Raises UserError if such a method was asked for by its name.

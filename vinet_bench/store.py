@@ -43,29 +43,29 @@ CREATE TABLE IF NOT EXISTS running (key TEXT PRIMARY KEY, pid INTEGER NOT NULL, 
 CREATE TABLE IF NOT EXISTS task_seconds (task TEXT PRIMARY KEY, seconds REAL NOT NULL);
 """
 
+_UNWRITTEN = "cannot write the run's folder {folder}: {reason}; choose another with --out"
+_UNREAD = "cannot read {folder}: {reason}; if its run was killed, let it go on first"
+
 
 class Store:
     """The store of one run's folder (created if missing).
 
     shared: where networks and maps lie instead, so that other runs find them; None: in the folder.
-    Raises UserError if the folder cannot be written or was made by a newer version.
+    read_only: the folder has a store, of which nothing changes. Raises UserError if the folder
+    cannot be written, or read, or was made by a newer version.
     """
 
-    def __init__(self, folder: Path, shared: SharedArtefacts | None = None) -> None:
+    def __init__(
+        self, folder: Path, shared: SharedArtefacts | None = None, read_only: bool = False
+    ) -> None:
         self.folder = folder
         self._shared = shared
         try:
-            (folder / "artefacts").mkdir(parents=True, exist_ok=True)
-            sweep(folder.glob("artefacts/*/*.part-*"))
-            self._db = sqlite3.connect(folder / DATABASE, timeout=60)
-            check_version(folder, self._db)
-            self._db.executescript(_TABLES)
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._db = _read(folder) if read_only else _created(folder)
         except (OSError, sqlite3.Error) as error:
             reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"cannot write the run's folder {folder}: {reason}; choose another with --out"
-            ) from None
+            told = _UNREAD if read_only else _UNWRITTEN
+            raise UserError(told.format(folder=folder, reason=reason)) from None
 
     def close(self) -> None:
         self._db.close()
@@ -206,6 +206,8 @@ class Store:
         Raises UserError if another one does.
         """
         with alone(self.folder, self._who):
+            # Only now: on another host that shares the folder a living process would look dead.
+            sweep(self.folder.glob("artefacts/*/*.part-*"))
             try:
                 self._forget_running()
                 yield
@@ -217,6 +219,27 @@ class Store:
         sql = "SELECT pid, host FROM running ORDER BY since DESC LIMIT 1"
         found = self._db.execute(sql).fetchone()
         return f" (process {found[0]} on {found[1]})" if found else ""
+
+
+def _created(folder: Path) -> sqlite3.Connection:
+    (folder / "artefacts").mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(folder / DATABASE, timeout=60)
+    check_version(folder, db)
+    db.executescript(_TABLES)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return db
+
+
+def _read(folder: Path) -> sqlite3.Connection:
+    db = read_only_database(folder / DATABASE)
+    check_version(folder, db)
+    return db
+
+
+def read_only_database(path: Path) -> sqlite3.Connection:
+    """A database that is there, of which nothing can change. Raises sqlite3.Error."""
+    # as_uri escapes what would end the path (? and #), and open another file for writing.
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=60)
 
 
 def check_version(folder: Path, db: sqlite3.Connection) -> int:

@@ -19,7 +19,7 @@ from vinet_bench.data.tables import shown
 from vinet_bench.errors import UserError
 from vinet_bench.networks_needed import Task
 from vinet_bench.records import Cell, Record
-from vinet_bench.store import DATABASE, check_version
+from vinet_bench.store import DATABASE, check_version, read_only_database
 from vinet_bench.stored_arrays import check_facts, check_gallery, check_scores
 from vinet_bench.stored_plan import (
     check_cell,
@@ -113,9 +113,7 @@ def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise UserError(f"{folder} holds no run (no {DATABASE}): give the folder of --out")
     try:
-        # as_uri escapes what would end the path (? and #), and open another file for writing.
-        uri = f"{path.resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True)) as db:
+        with closing(read_only_database(path)) as db:
             check_version(folder, db)
             yield db
     except sqlite3.Error as error:

@@ -46,7 +46,7 @@ def train_vinet(
     """
     machine = with_threads(machine_of(plan, device), None)
     data = load_data(plan)
-    check_networks(plan.settings.vinet, data)
+    check_networks(plan.settings, data)
     parts = _parts(plan, data, seed)
     config = _config(plan, data, seed)
     _make(folder)

@@ -13,11 +13,11 @@ from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.stacks import empty_stack
 from vinet_bench.errors import CellError
 from vinet_bench.masks import fraction, per_picture, thresholded, tied, top_k
-from vinet_bench.methods import MethodInfo, SaliencyMethod, method
+from vinet_bench.methods import MethodInfo, SaliencyMethod, in_order, method
 from vinet_bench.metrics import mean_rank_correlation
 from vinet_bench.models import check_alive
 from vinet_bench.networks_needed import SHUFFLED, Maps, Need, explained_on, fold_names
-from vinet_bench.records import key_of
+from vinet_bench.records import Cell, key_of
 from vinet_bench.seeds import few_by_content, generator, picture_generators
 from vinet_bench.settings import SealedTraining, Training, VINetTraining
 from vinet_bench.trained import TrainedNetworks, pictures_of
@@ -95,6 +95,12 @@ class Workshop(TrainedNetworks):
             for name, i in places.items()
         }
         return other
+
+    def cell_key(self, cell: Cell) -> str:
+        """A hash of all that can change the cell's figures; also of whether all pictures count."""
+        key, known = super().cell_key(cell), in_order([cell.method])
+        few = any(method(name).info.costly for name in known if name not in self.plan.retrained())
+        return key_of({"cell": key, "few": True}) if few else key
 
     # -- maps
 
@@ -230,7 +236,7 @@ class Workshop(TrainedNetworks):
         Raises CellError if VINet's map of a test picture is constant.
         """
         if budget == "threshold":
-            maps = self._living(name, seed, part)
+            maps = self.living(name, seed, part)
             return thresholded(maps, method(name).info.scaling, self.plan.threshold)
         return self.highest(name, seed, part, self.equal_pixels(seed))
 
@@ -241,12 +247,13 @@ class Workshop(TrainedNetworks):
         def chosen(maps: Tensor, images: Tensor) -> Tensor:
             return top_k(maps, count, picture_generators(images, "ties", name))
 
-        return per_picture(chosen, self._living(name, seed, part), self.examples(part).images)
+        return per_picture(chosen, self.living(name, seed, part), self.examples(part).images)
 
-    def _living(self, name: str, seed: int, part: str) -> Tensor:
-        maps = self.maps(name, seed, part)
-        if part == "test" and method(name).info.explains in ("vinet", "sealed"):
-            check_alive(maps)
+    def living(self, name: str, seed: int, part: str) -> Tensor:
+        """As `maps`; raises CellError where a VINet's own map of a test picture is constant."""
+        maps, kind = self.maps(name, seed, part), method(name).info.explains
+        if part == "test" and kind in ("vinet", "sealed"):
+            check_alive(maps, kind)
         return maps
 
     def equal_pixels(self, seed: int) -> int:
@@ -264,13 +271,13 @@ class Workshop(TrainedNetworks):
 
     def untrained_similarity(self, name: str, seed: int) -> float | None:
         """How like a method's maps are to those of the same network with new weights and the same
-        targets: the first test pictures' mean rank correlation (Adebayo et al. 2018). 1 for a
-        method that does not look at the network; None for a control.
+        targets: a few test pictures' mean rank correlation (Adebayo et al. 2018), of those that
+        their content chooses. 1 for a method that does not look at the network; None for a control.
         """
         kind = method(name).info.explains
         if kind == "nothing":
             return None
-        few = torch.arange(min(SANITY_PICTURES, len(self.examples("test"))))
+        few = few_by_content(self.examples("test").images, SANITY_PICTURES)
         explain = self.explainer(name, seed, self.untrained(kind, seed))
         others = explain(self.examples("test").images[few], self.targets(name, seed, "test")[few])
         return mean_rank_correlation(self.maps(name, seed, "test")[few].numpy(), others.numpy())

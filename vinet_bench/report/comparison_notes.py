@@ -181,7 +181,7 @@ def _data(pair: Pair) -> list[str]:
 def _settings(table: Compared) -> list[str]:
     if table.pair.b is None:
         changed: list[Any] = table.pair.a.plan.get("deviations", [])
-        return [f"Other in A than in the paper: {'; '.join(changed)}."] if changed else []
+        return [f"Other in A than in the preset paper: {'; '.join(changed)}."] if changed else []
     found = changed_settings(table.pair.a.plan, table.pair.b.plan)
     variants = [", ".join(f"{fill} {net}" for fill, net in s.variants) for s in (table.a, table.b)]
     if variants[0] != variants[1]:

@@ -15,6 +15,8 @@ _STORED = {
     "deletion": {"air": "air", "blur": "the blurred picture"},
     "road": {"imputed": "neighbours (ROAD)"},
 }
+# By protocol a score that every picture has which the row explained, and no other.
+_SCORED = {"deletion": "gap_air", "road": "gap"}
 
 
 @dataclass(frozen=True)
@@ -45,5 +47,15 @@ def curves(run: Run) -> list[Curve]:
         for fill, filled in fills.items()
         for row in run.plan.get("rows", [])
         if (several := found.get((protocol, row["name"])))
-        for heights in [np.mean([s[f"{way}_{fill}"].mean(axis=0) for s in several], axis=0)]
+        for heights in [_heights(several, f"{way}_{fill}", _SCORED[protocol])]
     ]
+
+
+def _heights(
+    several: list[dict[str, NDArray[Any]]], curve: str, scored: str
+) -> NDArray[np.floating[Any]]:
+    """The mean over each seed's explained pictures, then over seeds: what stands in for the map of
+    another picture is an order that no map gave."""
+    means = [scores[curve][~np.isnan(scores[scored])].mean(axis=0) for scores in several]
+    heights: NDArray[np.floating[Any]] = np.mean(means, axis=0)
+    return heights

@@ -175,8 +175,8 @@ def _preset(context: Context) -> list[str]:
     made += " with deterministic kernels alone" if plan.get("deterministic") else ""
     made += f" ({versions})." if versions else "."
     changed = plan.get("deviations", [])
-    other = f"Other than in the paper: {'; '.join(changed)}." if changed else ""
-    return [made, other or "The settings are the paper's."]
+    other = f"Other than in the preset paper: {'; '.join(changed)}." if changed else ""
+    return [made, other or "The settings are those of the preset paper."]
 
 
 def _by(context: Context, key: str) -> str:

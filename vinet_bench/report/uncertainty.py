@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
@@ -65,7 +65,15 @@ class Uncertainty:
 
     @cached_property
     def _intervals(self) -> dict[Place, Interval]:
-        return intervals_of(self._scores, self._patients)
+        found = intervals_of(self._scores, self._patients)
+        # Each resample counts its classes anew: weighted hits know those of the test part only.
+        balanced = [f for f in self.layout.figures if f.metric == "balanced_accuracy"]
+        if balanced and self._patients is not None:
+            hits = [replace(figure, metric="accuracy") for figure in balanced]
+            labels = self.figures.run.pictures()["label"][self.figures.run.tested()]
+            own = scores_of(self.figures, hits, self.rows, self._patients)
+            found |= intervals_of(own, self._patients, labels)
+        return found
 
     @property
     def _known_patients(self) -> NDArray[np.int64]:
@@ -139,14 +147,17 @@ def scores_of(
 
 
 def intervals_of(
-    scores: Mapping[Place, dict[int, Scores]], patients: NDArray[np.int64] | None
+    scores: Mapping[Place, dict[int, Scores]],
+    patients: NDArray[np.int64] | None,
+    classes: NDArray[np.int64] | None = None,
 ) -> dict[Place, Interval]:
-    """The 95 % intervals of the means of scores; one patient alone has none."""
+    """The 95 % intervals of the means of scores, or with classes (N,) of the classes' mean means;
+    one patient alone has none."""
     found: dict[Place, Interval] = {}
     if patients is None:
         return found
     for places, stack in _alike(scores.items()):
-        made = clustered_intervals(stack, patients)
+        made = clustered_intervals(stack, patients, classes)
         ends = zip(made.low.tolist(), made.high.tolist(), strict=True)
         found |= {p: e for p, e in zip(places, ends, strict=True) if not np.isnan(e).any()}
     return found

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
 
 import numpy as np
 
@@ -72,33 +71,28 @@ def _outline(material: Material, readers: tuple[str, ...]) -> tuple[str, Hits] |
     return None
 
 
-def _pairs(ones: Hits, others: Hits) -> tuple[Scores, Scores]:
-    """Two rows' hits of the same seeds, (S, N) each; the majority serves every seed."""
+def _pairs(ones: Hits, others: Hits) -> tuple[Scores, Scores] | None:
+    """Two rows' hits of the same seeds, (S, N) each, if there are any; the majority serves every
+    seed."""
     lone = next(iter(others.values())) if len(others) == 1 else None
     seeds = [seed for seed in ones if seed in others or lone is not None]
-    return (
+    return seeds and (
         np.stack([ones[seed] for seed in seeds]),
         np.stack([others.get(seed, lone) for seed in seeds]),  # type: ignore[arg-type]
     )
 
 
-def _reading(
-    material: Material, row: PlanRow, hits: Hits, yardstick: Hits, where: Scores | None
-) -> _Reading | None:
-    """The difference on the test pictures, or on those where a mask (N,) says so."""
+def _reading(material: Material, row: PlanRow, hits: Hits, yardstick: Hits) -> _Reading | None:
+    """The difference on the test pictures of which both have hits, if they are not too few."""
     patients = material.patients
-    if patients is None or not hits or not yardstick:
+    if patients is None or not (pairs := _pairs(hits, yardstick)):
         return None
-    ones, others = _pairs(hits, yardstick)
-    chosen = np.ones(len(patients), bool) if where is None else where.astype(bool)
-    if ones.size == 0 or chosen.sum() < FEWEST:
+    apart = pairs[0] - pairs[1]
+    known = ~np.isnan(apart)
+    if known.any(axis=0).sum() < FEWEST:
         return None
-    ones, others = ones[:, chosen], others[:, chosen]
-    apart = ones - others
-    if np.isnan(apart).all():  # cross-validated, and no seed of both tested any
-        return None
-    p = float(paired_permutation(apart[None], patients[chosen])[0])
-    return _Reading(row, float(np.nanmean(ones)), float(np.nanmean(others)), p)
+    ones, others = (float(some[known].mean()) for some in pairs)
+    return _Reading(row, ones, others, float(paired_permutation(apart[None], patients)[0]))
 
 
 def _adjusted(readings: list[_Reading]) -> list[_Reading]:
@@ -108,7 +102,7 @@ def _adjusted(readings: list[_Reading]) -> list[_Reading]:
 
 def _readings(material: Material, readers: tuple[str, ...], yardstick: Hits) -> list[_Reading]:
     made = (
-        _reading(material, row, _read(material, row, readers), yardstick, None)
+        _reading(material, row, _read(material, row, readers), yardstick)
         for row in material.of_kind("method")
     )
     return _adjusted([reading for reading in made if reading is not None])
@@ -178,10 +172,8 @@ def _label(material: Material) -> Iterator[Finding]:
     whose, honest = _outline(material, READERS) or ("Original", _hits(material, "original"))
     readings = []
     for row in material.of_kind("method"):
-        right = material.scores(row, "explained_accuracy")
-        if right:
-            wrong = _first_tested(right) == 0
-            readings.append(_reading(material, row, _read(material, row, READERS), honest, wrong))
+        right, hits = material.scores(row, "explained_accuracy"), _read(material, row, READERS)
+        readings.append(_reading(material, row, _where_wrong(hits, right), honest))
     known = [reading for reading in readings if reading is not None]
     if not known:
         return
@@ -200,9 +192,9 @@ def _label(material: Material) -> Iterator[Finding]:
     yield Finding("the test label", verdict, reason if bad else good, material.protocol)
 
 
-def _first_tested(hits: Hits) -> Scores:
-    """Each picture's hit in the first seed that tests it, NaN where none does. (N,)."""
-    return reduce(lambda one, other: np.where(np.isnan(one), other, one), hits.values())
+def _where_wrong(hits: Hits, right: Hits) -> Hits:
+    """The hits of the pictures that each seed's own explained network has wrong, NaN elsewhere."""
+    return {s: np.where(right[s] == 0, hits[s], np.nan) for s in hits.keys() & right.keys()}
 
 
 def _swapped(material: Material) -> Iterator[Finding]:
