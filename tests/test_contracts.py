@@ -76,7 +76,8 @@ class Turned(nn.Module):
         self.maps = nn.Conv2d(1, 4, 3, stride=2, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.maps(images).transpose(2, 3)
+        turned: Tensor = self.maps(images).transpose(2, 3)
+        return turned
 
 
 def test_a_classifier_whose_maps_have_a_layout_of_their_own() -> None:

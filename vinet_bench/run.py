@@ -105,7 +105,7 @@ def prepared(protocol_names: Sequence[str], plan: Plan, device: str) -> Prepared
     check_rows(plan, chosen)
     machine = machine_of(plan, device)
     data = load_data(plan)
-    plan, chosen = _suited(plan, data), _with_something_to_measure(chosen, data)
+    plan, chosen = suited(plan, data), _with_something_to_measure(chosen, data)
     check_networks(plan.settings, data)
     _check_explained(plan, data)
     split = split_as(data, plan.settings.split)
@@ -225,7 +225,7 @@ def _told(task: Prepared) -> Plan:
     return task.plan.model_copy(update={"methods": ()}) if unasked else task.plan
 
 
-def _suited(plan: Plan, data: SliceDataset) -> Plan:
+def suited(plan: Plan, data: SliceDataset) -> Plan:
     """Notes what the data set has, and leaves out what needs masks that it does not have.
 
     Raises UserError if such a method was asked for by its name.

@@ -76,7 +76,9 @@ def _pairs(ones: Hits, others: Hits) -> tuple[Scores, Scores] | None:
     seed."""
     lone = next(iter(others.values())) if len(others) == 1 else None
     seeds = [seed for seed in ones if seed in others or lone is not None]
-    return seeds and (
+    if not seeds:
+        return None
+    return (
         np.stack([ones[seed] for seed in seeds]),
         np.stack([others.get(seed, lone) for seed in seeds]),  # type: ignore[arg-type]
     )
