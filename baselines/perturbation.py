@@ -33,13 +33,14 @@ class Occlusion(NetworkMethod):
         forwards=226,
         costly=True,
     )
+    cells = CELLS  # squares side by side across a picture
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         from captum import attr
 
         channels, *size = images.shape[1:]
-        square = tuple(max(n // CELLS, 1) for n in size)
+        square = tuple(max(n // self.cells, 1) for n in size)
         maps: Tensor = attr.Occlusion(self.model).attribute(
             images,
             target=targets,
@@ -68,6 +69,8 @@ def _seeded(image: Tensor, purpose: str) -> Iterator[None]:
 class _Surrogate(NetworkMethod):
     """A linear model of which superpixels are there; captum fits one for each picture in turn."""
 
+    samples = SAMPLES
+
     def attribution(self) -> "Lime":
         raise TypeError(f"{type(self).__name__} names no method of captum")
 
@@ -82,7 +85,7 @@ class _Surrogate(NetworkMethod):
                         image[None],
                         target=int(target),
                         feature_mask=cells,
-                        n_samples=SAMPLES,
+                        n_samples=self.samples,
                         perturbations_per_eval=AT_ONCE,
                     )
                 )

@@ -30,6 +30,7 @@ class RISE(NetworkMethod):
         forwards=MASKS,
         costly=True,
     )
+    masks = MASKS
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ class RISE(NetworkMethod):
         count, size = len(images), images.shape[-2:]
         classes = targets.repeat_interleave(MASKS_A_STEP)[:, None]
         total = images.new_zeros(count, *size)
-        for _ in range(MASKS // MASKS_A_STEP):
+        for _ in range(self.masks // MASKS_A_STEP):
             masks = torch.stack([random_masks(MASKS_A_STEP, size, g) for g in generators]).to(
                 images
             )
@@ -45,7 +46,7 @@ class RISE(NetworkMethod):
             logits = torch.cat([self.model(some) for some in torch.split(behind, AT_ONCE)])
             scores = logits.softmax(dim=1).gather(1, classes).view(count, MASKS_A_STEP)
             total += torch.einsum("bn,bnhw->bhw", scores, masks)
-        return total / (MASKS * KEPT)
+        return total / (self.masks * KEPT)
 
 
 def random_masks(count: int, size: torch.Size, draws: Generator) -> Tensor:

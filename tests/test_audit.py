@@ -29,7 +29,6 @@ from vinet_bench.seeds import picture_generators, picture_hash
 from vinet_bench.stored_run import read_run
 
 SIDE, SQUARE, EACH = 32, 8, 75
-CHEAT = MethodInfo(name="cheat", title="Cheat", paper="none", scaling="as-is")
 # Enough for ResNet-18 and VGG-16 of a quarter of their width to tell bright from dark.
 TRAINED = ("explained.epochs=10", "retrain.epochs=10", "retrain.learning_rate=3e-3")
 
@@ -55,10 +54,21 @@ def bright_or_dark(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs keep the networks that are the same in all of them."""
+    return tmp_path_factory.mktemp("shared")
+
+
 class Cheat:
     """What the cheats share: they hold what `fit` gives them."""
 
-    info = CHEAT
+    info: MethodInfo
+
+    def __init_subclass__(cls) -> None:
+        # A name of its own: maps are kept by it.
+        name = cls.__name__.lower()
+        cls.info = MethodInfo(name=name, title="Cheat", paper="none", scaling="as-is")
 
     def fit(self, model: nn.Module, data: SliceDataset) -> Self:
         self.model, self.data = model, data
@@ -120,18 +130,16 @@ class Honest(Cheat):
 
 
 def audited(
-    folder: Path,
-    data: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    cheat: type[Cheat],
-    *changes: str,
+    cheat: type[Cheat], data: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, *changes: str
 ) -> dict[str, Finding]:
     """The findings of Table I by topic, with the cheat as its only method beside the outline."""
-    monkeypatch.setitem(baselines.METHODS, "cheat", cheat)
-    plan = make_plan(str(data), "smoke", ["cheat", "outline"], changes=[*TRAINED, *changes])
-    outcome = run(["keep-important"], plan, folder / "run")
-    assert outcome.failed == ()
-    return {found.topic: found for found in audit(read_run(folder / "run"))}
+    name, folder = cheat.info.name, shared.with_name(f"run of {cheat.info.name} {changes}")
+    monkeypatch.setitem(baselines.METHODS, name, cheat)
+    wanted = [*TRAINED, *changes]
+    plan = make_plan(str(data), "smoke", [name, "outline"], changes=wanted, artefacts=str(shared))
+    outcome = run(["keep-important"], plan, folder)
+    assert (outcome.found, outcome.failed) == (0, ())
+    return {found.topic: found for found in audit(read_run(folder))}
 
 
 def broken(findings: dict[str, Finding]) -> set[str]:
@@ -139,55 +147,55 @@ def broken(findings: dict[str, Finding]) -> set[str]:
 
 
 def test_a_class_written_into_a_corner_is_named(
-    tmp_path: Path, bright_or_dark: Path, monkeypatch: pytest.MonkeyPatch
+    bright_or_dark: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = audited(tmp_path, bright_or_dark, monkeypatch, Corner)
+    found = audited(Corner, bright_or_dark, shared, monkeypatch)
     assert "masks alone" in broken(found)
     assert "Cheat" in found["masks alone"].reason
     assert found["area alone"].verdict == "fine"
 
 
 def test_a_class_written_into_the_area_is_named(
-    tmp_path: Path, bright_or_dark: Path, monkeypatch: pytest.MonkeyPatch
+    bright_or_dark: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = audited(tmp_path, bright_or_dark, monkeypatch, Area)
+    found = audited(Area, bright_or_dark, shared, monkeypatch)
     assert "area alone" in broken(found)
     assert "by Cheat" in found["area alone"].reason
 
 
 def test_a_method_that_ignores_the_network_is_named(
-    tmp_path: Path, bright_or_dark: Path, monkeypatch: pytest.MonkeyPatch
+    bright_or_dark: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = audited(tmp_path, bright_or_dark, monkeypatch, Blind)
+    found = audited(Blind, bright_or_dark, shared, monkeypatch)
     assert broken(found) == {"the network"}
     assert found["the network"].reason.endswith("Cheat")
 
 
 def test_a_method_that_uses_the_test_label_is_named(
-    tmp_path: Path, bright_or_dark: Path, monkeypatch: pytest.MonkeyPatch
+    bright_or_dark: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = load_data(make_plan(str(bright_or_dark), "smoke"))
     pictures = torch.from_numpy(data.pictures())
     labels = dict(zip(map(picture_hash, pictures), data.labels.tolist(), strict=True))
     monkeypatch.setattr(Informed, "labels", labels)
     # A network that has learnt nothing is wrong on half of the pictures.
-    found = audited(tmp_path, bright_or_dark, monkeypatch, Informed, "explained.epochs=1")
+    found = audited(Informed, bright_or_dark, shared, monkeypatch, "explained.epochs=1")
     assert "the test label" in broken(found)
     assert "Cheat" in found["the test label"].reason
 
 
 def test_a_network_that_answers_one_class_is_named(
-    tmp_path: Path, bright_or_dark: Path, monkeypatch: pytest.MonkeyPatch
+    bright_or_dark: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = audited(tmp_path, bright_or_dark, monkeypatch, Honest, "explained.learning_rate=1e-12")
+    found = audited(Honest, bright_or_dark, shared, monkeypatch, "explained.learning_rate=1e-12")
     assert "predictions" in broken(found)
     assert "the network that Cheat explains" in found["predictions"].reason
 
 
 def test_an_honest_method_is_left_alone(
-    tmp_path: Path, bright_or_dark: Path, monkeypatch: pytest.MonkeyPatch
+    bright_or_dark: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = audited(tmp_path, bright_or_dark, monkeypatch, Honest)
+    found = audited(Honest, bright_or_dark, shared, monkeypatch)
     assert broken(found) == set()
     for topic in ("patients", "identical pictures", "pictures that look alike", "masks alone"):
         assert found[topic].verdict == "fine", found[topic]

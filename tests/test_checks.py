@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.maskers import RealTimeMasker
+from tests.shorter import shorter
 from vinet_bench.check_one import example_case
 from vinet_bench.checks import TOLERANCE, CheckError, check_method, coloured, method_checks
 from vinet_bench.data.dataset import SliceDataset
@@ -19,14 +19,19 @@ from vinet_bench.networks import build_classifier
 # Epsilon-LRP divides by sums near 0 in every layer, down to float32's rounding of them; an
 # occlusion map is a small difference of two logits.
 LOOSER = {"lrp-epsilon": 1e-2, "occlusion": 1e-4}
-SHORTER: dict[str, MethodFactory] = {"real-time-masker": partial(RealTimeMasker, steps=2)}
 
 
 @pytest.mark.parametrize("name", [*methods(), "blurred:gradcam"])
 def test_contract(name: str) -> None:
-    factory = SHORTER.get(name, partial(method, name))
-    case = example_case(factory, LOOSER.get(name, TOLERANCE))
+    case = example_case(shorter(name), LOOSER.get(name, TOLERANCE))
     assert {what: failure for what, failure in method_checks(case) if failure} == {}
+
+
+def test_all_steps_of_a_perturbation_depend_on_no_batch() -> None:
+    """Fifty steps make much of a rounding, as a few do not."""
+    case = example_case(partial(method, "meaningful-perturbation"))
+    for rows in ([0, 1, 2], [2, 1, 0], [0, 1, 2, 0, 1, 2, 0, 1]):
+        case.same("a map", case.alone[rows], case.maps(rows), "its rounding")
 
 
 class Bright:

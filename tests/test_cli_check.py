@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import Command, Ended, assert_one_line
+
 ROOT = Path(__file__).resolve().parents[1]
 METHOD = """
 from vinet_bench.methods import MethodInfo
@@ -29,30 +31,41 @@ NOTHING = 3
 """
 
 
-def check(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+def in_its_own_process(folder: Path, name: str) -> Ended:
     (folder / "mine.py").write_text(METHOD, encoding="utf-8")
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from vinet_bench.cli import main; main()"
     )
     words = [sys.executable, "-c", script, "check", name]
-    return subprocess.run(words, capture_output=True, text=True, cwd=folder)
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=folder)
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+@pytest.fixture
+def check(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command in a folder with methods of the user's, whose modules do not outlive the test."""
+    (command.folder / "mine.py").write_text(METHOD, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "mine", None)
+    monkeypatch.delitem(sys.modules, "mine")
+    return command
 
 
 def test_a_method_that_holds(tmp_path: Path) -> None:
-    ended = check(tmp_path, "mine:Bright")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    lines = ended.stdout.splitlines()
+    ended = in_its_own_process(tmp_path, "mine:Bright")
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
     assert len(lines) == 10
     assert all(line.startswith("ok ") for line in lines)
 
 
-def test_a_method_that_does_not(tmp_path: Path) -> None:
-    ended = check(tmp_path, "mine:Forgetful")
-    assert (ended.returncode, ended.stderr) == (1, "")
-    failed = [line for line in ended.stdout.splitlines() if line.startswith("FAILED")]
+def test_a_method_that_does_not(check: Command) -> None:
+    ended = check("check", "mine:Forgetful")
+    assert (ended.code, ended.err) == (1, "")
+    failed = [line for line in ended.out.splitlines() if line.startswith("FAILED")]
     assert len(failed) == 1
     assert "targets matter as declared: another target gives the same map" in failed[0]
-    assert "1 of 10 checks failed" in ended.stdout
+    assert "1 of 10 checks failed" in ended.out
 
 
 @pytest.mark.parametrize(
@@ -65,8 +78,5 @@ def test_a_method_that_does_not(tmp_path: Path) -> None:
         (":Bright", "write it as module:Class"),
     ],
 )
-def test_a_name_that_is_none(tmp_path: Path, name: str, words: str) -> None:
-    ended = check(tmp_path, name)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.count("\n") == 1
-    assert words in ended.stderr
+def test_a_name_that_is_none(check: Command, name: str, words: str) -> None:
+    assert_one_line(check("check", name), words)

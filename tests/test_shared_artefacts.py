@@ -11,14 +11,17 @@ import pytest
 from tests.commands import Command, assert_one_line
 from vinet_bench import trained
 from vinet_bench.errors import StoreError
+from vinet_bench.plan import make_plan
 from vinet_bench.report import TEXTS, write_report
+from vinet_bench.run import run
 from vinet_bench.shared_artefacts import OF_THE_RUN, SharedArtefacts
 from vinet_bench.store import Store
 
 ARRAYS = {"maps": np.arange(6, dtype=np.float32).reshape(2, 3), "few": np.array([True, False])}
+CHANGES = ["phantom.slices=60", "explained.epochs=1", "retrain.epochs=1"]
 QUICK = [
     *("run", "keep-important", "--preset", "smoke", "--methods", "cam,random", "--device", "cpu"),
-    *("--set", "phantom.slices=60", "--set", "explained.epochs=1", "--set", "retrain.epochs=1"),
+    *(word for change in CHANGES for word in ("--set", change)),
 ]
 
 
@@ -88,31 +91,53 @@ def _full(_: bytes) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_a_second_run_trains_nothing_and_says_the_same(
-    address: str, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert command(*QUICK, "--out", "alone").code == 0
-    assert command(*QUICK, "--out", "one", "--artefacts", address).code == 0
+def made(folder: Path, artefacts: str | None = None) -> Path:
+    """A run as QUICK asks for it."""
+    plan = make_plan(
+        preset="smoke", methods=["cam", "random"], changes=CHANGES, artefacts=artefacts
+    )
+    assert run(["keep-important"], plan, folder, "cpu").failed == ()
+    return folder
 
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("alone") / "run")
+
+
+@pytest.fixture(scope="module", params=["memory", "folder"])
+def first(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A run's folder, and the address where its networks and maps lie."""
+    folder = tmp_path_factory.mktemp("first")
+    address = f"memory://{uuid4()}/runs" if request.param == "memory" else str(folder / "mounted")
+    return made(folder / "run", address), address
+
+
+def test_a_second_run_trains_nothing_and_says_the_same(
+    alone: Path, first: tuple[Path, str], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def forbidden(*_: object) -> None:
         raise AssertionError("it was trained already")
 
+    (one, address), two = first, Path("two")
     monkeypatch.setattr(trained, "fit", forbidden)
     assert command(*QUICK, "--out", "two", "--artefacts", address).code == 0
     tables = [
-        {p.name: p.read_bytes() for p in write_report(Path(name), formats=TEXTS)}
-        for name in ("alone", "one", "two")
+        {p.name: p.read_bytes() for p in write_report(folder, formats=TEXTS)}
+        for folder in (alone, one, two)
     ]
     assert tables[0] == tables[1] == tables[2]
     # What a report needs lies in the run's folder, which may be copied without the rest.
-    for name in ("one", "two"):
-        assert {p.name for p in Path(name, "artefacts").iterdir()} == OF_THE_RUN
-    drawn = command("figure", "methods", "one", "--artefacts", address)
+    for folder in (one, two):
+        assert {p.name for p in Path(folder, "artefacts").iterdir()} == OF_THE_RUN
+    drawn = command("figure", "methods", str(one), "--artefacts", address)
     assert (drawn.code, drawn.out.count("figure-methods")) == (0, 2)
 
 
-def test_the_plan_knows_what_is_there(command: Command, address: str) -> None:
-    assert command(*QUICK, "--out", "one", "--artefacts", address).code == 0
+def test_the_plan_knows_what_is_there(command: Command, first: tuple[Path, str]) -> None:
+    _, address = first
     counted = command(*QUICK, "--out", "two", "--artefacts", address, "--dry-run")
     planned = command("plan", *QUICK[1:], "--out", "two", "--artefacts", address)
     assert (counted.code, planned.code) == (0, 0)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import UserError, unknown_name
+from vinet_bench.outside import entry_points
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from vinet_bench.errors import UserError, unknown_name
+from vinet_bench.outside import entry_points
 from vinet_bench.records import Cell, Record
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """Data sources: each gives a SliceDataset."""
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from vinet_bench.data.folder import load_folder
 from vinet_bench.data.phantom import SIZES, phantom
 from vinet_bench.data.prepared import is_prepared, load_prepared
 from vinet_bench.errors import UserError, unknown_name
+from vinet_bench.outside import entry_points
 
 if TYPE_CHECKING:
     from vinet_bench.plan import Plan
