@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocols.shared import Measured, fewer_pictures, living_maps, of_all, records, whole_map_cells
-from vinet_bench.data.pictures import HU_WINDOW
+from vinet_bench.data.hounsfield import HU_WINDOW
 from vinet_bench.methods import method
 from vinet_bench.metrics import rank_correlations
 from vinet_bench.networks_needed import Network, behind_maps
