@@ -8,7 +8,14 @@ from vinet_bench.data.dataset import PARTS
 from vinet_bench.report import paper
 from vinet_bench.report.audit.of_networks import COLLAPSED
 from vinet_bench.report.context import Context, named_seeds
-from vinet_bench.report.gaps import failures, fewer_pictures, left_out, missing
+from vinet_bench.report.gaps import (
+    costly_rows,
+    failures,
+    fewer_pictures,
+    left_out,
+    missing_rows,
+    missing_seeds,
+)
 from vinet_bench.report.layout import BINS, DESTRUCTION, OCCLUSION, Figure
 from vinet_bench.report.uncertainty import FROM_BEST, FROM_VINET
 from vinet_bench.stats import LEVEL, ranking_agreement
@@ -263,7 +270,8 @@ def _claim(context: Context) -> list[str]:
 
 def all_notes(context: Context) -> list[str]:
     """The notes in the order of print: failures first, then what the figures mean."""
-    made: list[Callable[[Context], list[str]]] = [failures, missing, fewer_pictures, _collapsed]
+    made: list[Callable[[Context], list[str]]] = [failures, missing_rows, costly_rows]
+    made += [missing_seeds, fewer_pictures, _collapsed]
     made += [_vinets] if context.layout.own_rows else []
     made += [
         _own,
