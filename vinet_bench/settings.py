@@ -151,10 +151,13 @@ def _several(folds: int) -> int:
 Folds = Annotated[int, Field(ge=0, le=MOST_FOLDS), AfterValidator(_several)]
 
 
+Percent = Literal[1, 2, 5, 10, 20, 30, 50, 70, 90]
+
+
 class Curves(Frozen):
     """Where `budget-curves` retrains."""
 
-    percents: tuple[Literal[1, 2, 5, 10, 20, 30, 50, 70, 90], ...] = Field(
+    percents: tuple[Percent, ...] = Field(
         (2, 10, 30), min_length=1, description="percent of the pixels kept or removed, e.g. 2,10,30"
     )
 
