@@ -34,7 +34,7 @@ from vinet_bench.data.phantom_vessels import Strokes, draw_strokes, vessels
 from vinet_bench.data.stacks import empty_stack
 
 GRADES = 5
-SIZES = (32, 512)  # the smallest and the largest picture in pixels
+PHANTOM_SIZES = (32, 512)  # the smallest and the largest picture in pixels
 VESSEL_HU = 20.0
 SLICE_SHIFT = 2 / 64  # from slice to slice, 2 pixels of 64
 MAX_SHIFT, MAX_REACH = 0.2, 0.29  # together below 0.5: no nodule is cut by the border
@@ -48,7 +48,10 @@ class PhantomSettings(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     slices: int = Field(1800, ge=15, le=1_000_000, description="number of slices")
     size: int = Field(
-        64, ge=SIZES[0], le=SIZES[1], description="height and width in pixels (about 50 mm)"
+        64,
+        ge=PHANTOM_SIZES[0],
+        le=PHANTOM_SIZES[1],
+        description="height and width in pixels (about 50 mm)",
     )
     seed: int = Field(0, ge=0, description="another seed, other patients")
     difficulty: float = Field(
