@@ -19,6 +19,7 @@ from protocols.shared import (
 )
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.errors import CellError
+from vinet_bench.machine import Examples
 from vinet_bench.metrics import curve_areas, hits
 from vinet_bench.networks_needed import Network, behind_maps, explained_on, fold_names, retrained
 from vinet_bench.plan import Plan
@@ -26,7 +27,6 @@ from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import MASKED, Figure, Layout
 from vinet_bench.settings import Percent
-from vinet_bench.training import Examples
 from vinet_bench.workshop import Workshop
 
 PERCENTS: tuple[int, ...] = get_args(Percent)

@@ -12,6 +12,7 @@ import torch
 
 from vinet_bench.data import load_data
 from vinet_bench.data.splits import split_as
+from vinet_bench.machine import Examples
 from vinet_bench.networks_needed import Network
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
@@ -28,7 +29,7 @@ from vinet_bench.run import (
 from vinet_bench.shared_artefacts import shared_at
 from vinet_bench.store import DATABASE, Store
 from vinet_bench.task_graph import Wanted
-from vinet_bench.training import Examples, fit
+from vinet_bench.training import fit
 from vinet_bench.workshop import Workshop
 
 STEPS = 4  # that are timed
