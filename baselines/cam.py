@@ -47,19 +47,17 @@ class CAM(_AtLastMaps):
         variant="negative parts kept",
     )
 
-    def __init__(self, cut_negative: bool = False) -> None:
-        self.cut_negative = cut_negative
-
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        cam, size = self.weighted_maps(images, targets), images.shape[-2:]
+        return F.interpolate(cam[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+    def weighted_maps(self, images: Tensor, targets: Tensor) -> Tensor:
+        """CAM at the last maps' own size. (B, 1, H, W), (B,) -> (B, h, w)."""
         linear, point, outputs = self.last.pooled_linear, self.last.point, list[Tensor]()
         with output_hooks(self.model, lambda _n, _c, out: outputs.append(out), [point.module]):
             self.model(images)
-        cam = torch.einsum("bchw,bc->bhw", point.to_maps(outputs[0]), linear.weight[targets])
-        if self.cut_negative:
-            cam = cam.clamp(min=0)
-        size = images.shape[-2:]
-        return F.interpolate(cam[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+        return torch.einsum("bchw,bc->bhw", point.to_maps(outputs[0]), linear.weight[targets])
 
 
 class _LibraryCAM(_AtLastMaps):

@@ -28,13 +28,14 @@ from protocols.robustness import RADIUS, _Subject
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.phantom import PhantomSettings, phantom
 from vinet_bench.imputation import NOISE
+from vinet_bench.machine import Examples, Machine
 from vinet_bench.networks import build_classifier
 from vinet_bench.perturbations import blurred, uniform_noise
+from vinet_bench.prediction import evaluation_batch, predict
 from vinet_bench.presets import PRESETS
 from vinet_bench.protocols import EvalProtocol
 from vinet_bench.records import Cell
 from vinet_bench.seeds import picture_generators
-from vinet_bench.training import Examples, Machine, evaluation_batch, predict
 from vinet_bench.workshop import Workshop
 
 PICTURES, SIDE = 256, 64

@@ -24,13 +24,14 @@ from benchmarks.network import mean_output
 from benchmarks.training import Loss, bare_step, data_for, our_steps
 from benchmarks.turns import Ratio, Work, seconds, speed
 from vinet_bench.data.dataset import SliceDataset
+from vinet_bench.machine import Machine
 from vinet_bench.models import build_vinet
 from vinet_bench.networks import build_classifier, build_explained
 from vinet_bench.presets import PRESETS
 from vinet_bench.run import choose_machine
 from vinet_bench.settings import Training
 from vinet_bench.steps import WRITTEN_OUT
-from vinet_bench.training import Classification, Machine, Task, VINetTask
+from vinet_bench.training_tasks import Classification, Task, VINetTask
 
 STEPS = 40
 CLASSES = 5

@@ -12,7 +12,7 @@ from benchmarks.turns import Ratio, Row, cost, speed
 from vinet_bench.destruction import DELTA
 from vinet_bench.models import build_vinet
 from vinet_bench.presets import PRESETS
-from vinet_bench.training import VINetTask
+from vinet_bench.training_tasks import VINetTask
 from vinet_bench.vinet import destroy
 
 SHAPE = (64, 64, 64, 64)

@@ -82,10 +82,10 @@ def _shop(count: int, size: int, folder: Path) -> "Workshop":
     from vinet_bench.data.dataset import SliceDataset
     from vinet_bench.data.splits import Split
     from vinet_bench.data.stacks import empty_stack
+    from vinet_bench.machine import Machine
     from vinet_bench.plan import make_plan
     from vinet_bench.progress import Silent
     from vinet_bench.store import Store
-    from vinet_bench.training import Machine
     from vinet_bench.workshop import Workshop
 
     draws, images = np.random.default_rng(0), empty_stack((count + 2, size, size), np.uint8)

@@ -15,12 +15,14 @@ from torchvision.datasets import ImageFolder
 from benchmarks.turns import Ratio, Row, Work, speed
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.phantom import PhantomSettings, phantom
+from vinet_bench.machine import Examples, Machine
 from vinet_bench.networks import build_classifier
 from vinet_bench.presets import PRESETS
 from vinet_bench.run import choose_machine
 from vinet_bench.seeds import generator
 from vinet_bench.settings import Training
-from vinet_bench.training import Classification, Examples, Machine, Task, Trainer
+from vinet_bench.training import Trainer
+from vinet_bench.training_tasks import Classification, Task
 
 STEPS = 6
 RETRAIN = PRESETS["quick"].settings.retrain

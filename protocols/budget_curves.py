@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 
@@ -18,16 +19,17 @@ from protocols.shared import (
 )
 from vinet_bench.data.dataset import PARTS
 from vinet_bench.errors import CellError
+from vinet_bench.machine import Examples
 from vinet_bench.metrics import curve_areas, hits
 from vinet_bench.networks_needed import Network, behind_maps, explained_on, fold_names, retrained
 from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import MASKED, Figure, Layout
-from vinet_bench.training import Examples
+from vinet_bench.settings import Percent
 from vinet_bench.workshop import Workshop
 
-PERCENTS = (1, 2, 5, 10, 20, 30, 50, 70, 90)  # those that the setting allows
+PERCENTS: tuple[int, ...] = get_args(Percent)
 # What each curve's networks see: see `shared.shown`.
 CURVES = {"kar": "pictures", "roar": "removed", "masks": "masks"}
 _TITLES = {"kar": "Kept", "roar": "Removed", "masks": "Masks alone"}

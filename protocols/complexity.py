@@ -10,10 +10,10 @@ from vinet_bench.methods import method
 from vinet_bench.networks_needed import Network, behind_maps
 from vinet_bench.operations import count_operations
 from vinet_bench.plan import Plan
+from vinet_bench.prediction import predict
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import MASKED, METHOD, Figure, Layout
-from vinet_bench.training import predict
 from vinet_bench.workshop import EXPLAIN_BATCH, Workshop
 
 

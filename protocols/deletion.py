@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocols.shared import Floats, Measured, ranks, records, whole_map_cells, whole_map_figure
+from vinet_bench.machine import as_pictures
 from vinet_bench.masks import ORDERS, replace
 from vinet_bench.metrics import class_probabilities, curve_areas
 from vinet_bench.networks_needed import Network, behind_maps, original
@@ -16,7 +17,6 @@ from vinet_bench.plan import Plan
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import Layout
-from vinet_bench.training import as_pictures
 from vinet_bench.workshop import Workshop
 
 

@@ -23,10 +23,10 @@ from vinet_bench.data.dataset import PARTS
 from vinet_bench.masks import thresholded
 from vinet_bench.metrics import extremes, importance_losses, value_shares
 from vinet_bench.plan import Plan
+from vinet_bench.prediction import predict
 from vinet_bench.protocols import ProtocolInfo, TableRow
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import BINS
-from vinet_bench.training import predict
 from vinet_bench.vinet import VINet
 from vinet_bench.workshop import Workshop
 

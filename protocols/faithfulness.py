@@ -16,16 +16,17 @@ from protocols.shared import (
     whole_map_cells,
 )
 from vinet_bench.faithfulness import correlations, infidelities
+from vinet_bench.machine import Machine, as_pictures
 from vinet_bench.masks import remove
 from vinet_bench.methods import method
 from vinet_bench.networks_needed import Network, behind_maps, original
 from vinet_bench.perturbations import random_squares, random_subsets
 from vinet_bench.plan import Plan
+from vinet_bench.prediction import predict_logits
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import MASKED, METHOD, Figure, Layout
 from vinet_bench.seeds import picture_generators
-from vinet_bench.training import Machine, as_pictures, predict_logits
 from vinet_bench.workshop import Workshop
 
 SHARES = (0.01, 0.1, 0.3)  # n of sensitivity-n, as shares of the pixels

@@ -19,7 +19,7 @@ from vinet_bench.localisation import (
     THIRDS,
     Masks,
     average_precision,
-    consensus,
+    consensus_of_present,
     dice,
     iou,
     mass_accuracy,
@@ -153,7 +153,7 @@ def _one_against_others(readers: list[Masks], images: Tensor) -> dict[str, Float
         raise CellError("fewer than two readers outlined anything in the test part")
     found = []
     for place, outline in enumerate(readers):
-        others = consensus([r for other, r in enumerate(readers) if other != place])
+        others = consensus_of_present([r for other, r in enumerate(readers) if other != place])
         scores = _outline_against(outline, others, images)
         drawn = outline.any(axis=(1, 2))
         found.append({key: np.where(drawn, value, np.nan) for key, value in scores.items()})

@@ -9,9 +9,9 @@ from vinet_bench.masks import reserved
 from vinet_bench.metrics import importance_losses
 from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
 from vinet_bench.plan import Plan
+from vinet_bench.prediction import predict
 from vinet_bench.protocols import ProtocolInfo, TableRow
 from vinet_bench.records import Cell, Record
-from vinet_bench.training import predict
 from vinet_bench.workshop import Workshop
 
 TABLE_III = ("deeplabv3plus", "gridnet", "unet", "segnet")

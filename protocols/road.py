@@ -9,6 +9,7 @@ from torch import Tensor
 
 from protocols.shared import Measured, ranks, records, whole_map_cells, whole_map_figure
 from vinet_bench.imputation import impute
+from vinet_bench.machine import as_pictures
 from vinet_bench.masks import ORDERS
 from vinet_bench.metrics import class_probabilities, hits
 from vinet_bench.networks_needed import Network, behind_maps, original
@@ -18,7 +19,6 @@ from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import Layout
 from vinet_bench.seeds import picture_generators
-from vinet_bench.training import as_pictures
 from vinet_bench.workshop import Workshop
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)

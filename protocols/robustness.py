@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocols.shared import Measured, fewer_pictures, living_maps, of_all, records, whole_map_cells
-from vinet_bench.data.pictures import HU_WINDOW
+from vinet_bench.data.hounsfield import HU_WINDOW
+from vinet_bench.machine import as_pictures
 from vinet_bench.methods import method
 from vinet_bench.metrics import rank_correlations
 from vinet_bench.networks_needed import Network, behind_maps
 from vinet_bench.perturbations import centre_crop, normal_noise, uniform_noise, zoomed
 from vinet_bench.plan import Plan
+from vinet_bench.prediction import predict
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import MASKED, Figure, Layout
 from vinet_bench.robustness import relative_changes
 from vinet_bench.seeds import picture_generators
-from vinet_bench.training import as_pictures, predict
 from vinet_bench.workshop import Workshop
 
 RADIUS = 0.02  # of max-sensitivity, as in captum; pictures lie in [0, 1]

@@ -18,11 +18,11 @@ from vinet_bench.methods import method
 from vinet_bench.metrics import hits, rank_correlations, structural_similarities
 from vinet_bench.networks_needed import SHUFFLED, Network, behind_maps, explained_on
 from vinet_bench.plan import Plan
+from vinet_bench.prediction import predict
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.randomisation import layers, randomised
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import METHOD, Figure, Layout
-from vinet_bench.training import predict
 from vinet_bench.workshop import Workshop
 
 STAGES = {"last": 0.0, "quarter": 0.25, "half": 0.5, "three_quarters": 0.75, "all": 1.0}

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.errors import CellError
+from vinet_bench.machine import Examples
 from vinet_bench.masks import keep, per_picture, ranking, remove, scale
 from vinet_bench.methods import in_order
 from vinet_bench.metrics import (
@@ -29,7 +30,6 @@ from vinet_bench.plan import Plan
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import MASKED, Figure
 from vinet_bench.seeds import few_by_content, picture_generators
-from vinet_bench.training import Examples
 from vinet_bench.workshop import Workshop
 
 REFERENCES = ("original", "majority")

@@ -26,11 +26,11 @@ from vinet_bench.methods import method
 from vinet_bench.metrics import hits
 from vinet_bench.networks_needed import Network, behind_maps
 from vinet_bench.plan import Plan
+from vinet_bench.prediction import predict_logits
 from vinet_bench.protocols import ProtocolInfo
 from vinet_bench.records import Cell, Record
 from vinet_bench.report.layout import MASKED, METHOD, Figure, Layout
 from vinet_bench.seeds import picture_generators
-from vinet_bench.training import predict_logits
 from vinet_bench.workshop import Workshop
 
 _OF_NETWORKS = frozenset({"reference", "method"})

@@ -21,6 +21,7 @@ from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import split_slices
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.forecast import forecast, told
+from vinet_bench.machine import Machine
 from vinet_bench.methods import MethodInfo
 from vinet_bench.metrics import curve_areas
 from vinet_bench.plan import Plan, make_plan
@@ -30,7 +31,7 @@ from vinet_bench.run import run
 from vinet_bench.seeds import picture_hash
 from vinet_bench.settings import Curves
 from vinet_bench.store import Store
-from vinet_bench.training import Machine, fit
+from vinet_bench.training import fit
 from vinet_bench.workshop import Workshop
 
 CHANGES = (

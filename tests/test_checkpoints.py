@@ -12,7 +12,8 @@ from tests.test_training import CPU, examples, normed, same_weights, tiny_vinet
 from vinet_bench.checkpoints import Checkpoint, State
 from vinet_bench.errors import StoreError
 from vinet_bench.settings import Training
-from vinet_bench.training import Classification, Fit, Task, VINetTask, fit
+from vinet_bench.training import Fit, fit
+from vinet_bench.training_tasks import Classification, Task, VINetTask
 
 SETTINGS = Training(epochs=3, batch=8, learning_rate=0.01, schedule="one-cycle", flips=True)
 

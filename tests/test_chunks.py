@@ -15,13 +15,13 @@ from vinet_bench.artefacts import load_arrays, save_arrays
 from vinet_bench.data import load_data, stacks
 from vinet_bench.data.splits import split_slices
 from vinet_bench.data.stacks import made
+from vinet_bench.machine import Machine
 from vinet_bench.masks import fraction, keep, ranking, remove, reserved, scale, tied, top_k
 from vinet_bench.plan import make_plan
 from vinet_bench.probe import areas, shares_in_cells
 from vinet_bench.progress import Silent
 from vinet_bench.seeds import picture_generators
 from vinet_bench.store import Store
-from vinet_bench.training import Machine
 from vinet_bench.workshop import Workshop
 
 METHOD, COUNT, PART = "outline", 150, "test"  # its maps are 0 and 1: they have ties

@@ -12,10 +12,11 @@ from torch import Generator, Tensor, nn
 
 from protocols.faithfulness import logit_falls, map_sums
 from vinet_bench.faithfulness import correlations, infidelities
+from vinet_bench.machine import Machine
 from vinet_bench.models import build_vinet
 from vinet_bench.perturbations import random_squares, random_subsets
+from vinet_bench.prediction import predict_logits
 from vinet_bench.presets import PRESETS
-from vinet_bench.training import Machine, predict_logits
 
 CPU = Machine(torch.device("cpu"), bfloat16=False)
 Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]

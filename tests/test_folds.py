@@ -22,6 +22,7 @@ from vinet_bench.data.folder import load_folder
 from vinet_bench.data.inspection import inspect_data
 from vinet_bench.data.splits import Split, split_as, split_slices
 from vinet_bench.errors import UserError
+from vinet_bench.machine import Machine
 from vinet_bench.networks_needed import Maps
 from vinet_bench.patient_clusters import clustered, seed_variance
 from vinet_bench.plan import make_plan
@@ -35,7 +36,6 @@ from vinet_bench.stats import clustered_intervals, clustered_test
 from vinet_bench.store import Store
 from vinet_bench.stored_arrays import check_facts
 from vinet_bench.stored_run import read_run
-from vinet_bench.training import Machine
 from vinet_bench.workshop import Workshop
 
 FAST = ["split.folds=2", "split.validation=0.2", "control_budget=0.1", "retrain.epochs=1"]

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from tests.commands import Command
 from vinet_bench.data.phantom import PhantomSettings, phantom
+from vinet_bench.machine import Examples
 from vinet_bench.models import build_vinet
 from vinet_bench.networks import build_classifier
 from vinet_bench.run import choose_machine
 from vinet_bench.settings import Training, VINetTraining
-from vinet_bench.training import Classification, Examples, Task, Trainer, VINetTask
+from vinet_bench.training import Trainer
+from vinet_bench.training_tasks import Classification, Task, VINetTask
 
 pytestmark = [
     pytest.mark.gpu,

@@ -18,7 +18,7 @@ from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import CellError
 from vinet_bench.localisation import (
     average_precision,
-    consensus,
+    consensus_of_present,
     dice,
     iou,
     mass_accuracy,
@@ -181,8 +181,8 @@ def test_readers_come_out_of_their_bits() -> None:
 
 def test_a_consensus_is_half_of_those_who_outlined_something() -> None:
     one, other = two_readers()
-    assert np.array_equal(consensus([one, other]), one | other)
-    three = consensus([one, other, one])
+    assert np.array_equal(consensus_of_present([one, other]), one | other)
+    three = consensus_of_present([one, other, one])
     assert np.array_equal(three[0], one[0])
     assert np.array_equal(three[1], other[1])  # the others saw nothing there: no votes against
 

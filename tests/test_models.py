@@ -22,12 +22,14 @@ from vinet_bench.checkpoints import Checkpoint
 from vinet_bench.data.one_slice import read_slice
 from vinet_bench.data.phantom import phantom
 from vinet_bench.errors import CellError, UserError
+from vinet_bench.machine import Examples, Machine
 from vinet_bench.models import TrainedVINet, check_alive
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.report.draw import overlay
 from vinet_bench.settings import Training
 from vinet_bench.train_one import train_vinet
-from vinet_bench.training import Examples, Machine, VINetTask, fit
+from vinet_bench.training import fit
+from vinet_bench.training_tasks import VINetTask
 from vinet_bench.vinet import VINet, normalized_softplus
 from vinet_bench.writing import alone
 
@@ -146,7 +148,7 @@ def test_a_dead_model_is_not_saved(command: Command) -> None:
 FRESH = """
 import sys, pathlib, numpy, torch
 from vinet_bench.models import TrainedVINet
-from vinet_bench.training import Machine
+from vinet_bench.machine import Machine
 folder = pathlib.Path(sys.argv[1])
 model = TrainedVINet.load(folder, Machine(torch.device("cpu"), bfloat16=False))
 images = torch.from_numpy(numpy.load(sys.argv[2]))[:, None]

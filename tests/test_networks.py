@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vinet_bench.errors import UserError
+from vinet_bench.machine import Examples, Machine
 from vinet_bench.networks import (
     CLASSIFIERS,
     IMPORTANCE,
@@ -19,7 +20,8 @@ from vinet_bench.networks import (
 from vinet_bench.networks.foreign import Resized, smp_names
 from vinet_bench.networks.segnet import STAGES, SegNet
 from vinet_bench.settings import Training
-from vinet_bench.training import Examples, Machine, VINetTask, fit
+from vinet_bench.training import fit
+from vinet_bench.training_tasks import VINetTask
 from vinet_bench.vinet import VINet
 
 SIZES = (64, 96, 128, 130)

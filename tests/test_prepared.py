@@ -16,7 +16,7 @@ from vinet_bench.data.inspection import draw_samples, inspect_data
 from vinet_bench.data.prepared import Description, Piece, load_prepared, write_prepared
 from vinet_bench.errors import UserError
 from vinet_bench.plan import make_plan
-from vinet_bench.settings import Split
+from vinet_bench.settings import SplitSettings
 
 REPORT = [["status", "reason"]]
 
@@ -186,7 +186,7 @@ def test_an_older_set_has_no_hash_of_its_ids(folder: Path) -> None:
 
 def test_inspection_of_sound_data(folder: Path) -> None:
     data = load_prepared(folder)
-    found = inspect_data(data, Split(validation=0.25, test=0.25))
+    found = inspect_data(data, SplitSettings(validation=0.25, test=0.25))
     assert found.problems == ()
     assert found.header == ("part", "slices", "patients", "class benign", "class malignant")
     assert [row[0] for row in found.parts] == ["train", "validation", "test"]
@@ -208,7 +208,7 @@ def test_inspection_finds_what_is_wrong(folder: Path) -> None:
         "spoilt", images, data.labels, data.patients, data.ids, data.class_names,
         evidence=evidence, given_parts=parts,
     )  # fmt: skip
-    found = " | ".join(inspect_data(spoilt, Split()).problems)
+    found = " | ".join(inspect_data(spoilt, SplitSettings()).problems)
     assert "1 picture(s) stand twice or more with different labels: s0 = s2" in found
     assert "1 picture(s) stand twice or more of different patients: s0 = s2" in found
     assert "in more than one part" not in found
@@ -216,19 +216,19 @@ def test_inspection_finds_what_is_wrong(folder: Path) -> None:
     assert "1 masks are empty: s6" in found
     images[20] = images[0]
     assert "stand twice or more in more than one part: s0 = s2 = s20" in " | ".join(
-        inspect_data(spoilt, Split()).problems
+        inspect_data(spoilt, SplitSettings()).problems
     )
 
 
 def test_patients_on_both_sides_are_found(folder: Path) -> None:
     data = load_prepared(folder)
-    found = inspect_data(data, Split(by="slice", validation=0.25, test=0.25))
+    found = inspect_data(data, SplitSettings(by="slice", validation=0.25, test=0.25))
     assert any("patients stand in more than one part: P" in text for text in found.problems)
 
 
 def test_data_that_cannot_be_split_is_shown_whole(folder: Path) -> None:
     data = load_prepared(folder).subset(np.arange(4))
-    found = inspect_data(data, Split())
+    found = inspect_data(data, SplitSettings())
     assert [row[:3] for row in found.parts] == [("all", "4", "2")]
     assert "merge or remove it" in found.problems[0]
 

@@ -17,13 +17,13 @@ from tests.synthetic import a_big_run
 from tests.test_showcase import a_shop
 from vinet_bench.description import describe
 from vinet_bench.errors import CellError, StoreError
+from vinet_bench.machine import Machine
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.records import Cell
 from vinet_bench.report import write_report
 from vinet_bench.run import choose_machine, machine_of, run, with_threads
 from vinet_bench.stored_plan import check_plan
 from vinet_bench.stored_run import read_states
-from vinet_bench.training import Machine
 
 CPU = torch.device("cpu")
 

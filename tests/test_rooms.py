@@ -132,7 +132,7 @@ def test_networks_and_masks_see_no_store_or_plan() -> None:
         "vinet_bench/networks", "vinet_bench/masks.py", "vinet_bench/metrics.py",
         "vinet_bench/stats.py", "vinet_bench/seeds.py",
     ):  # fmt: skip
-        later = ("store", "plan", "workshop", "run", "report", "cli", "training")
+        later = ("store", "plan", "workshop", "run", "report", "cli", "training", "prediction")
         assert not {f"vinet_bench.{name}" for name in later} & imports(path), path
 
 

@@ -28,6 +28,7 @@ from vinet_bench import __version__, cli, description
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError, UserError
+from vinet_bench.machine import Machine
 from vinet_bench.methods import MethodInfo
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.progress import Silent
@@ -37,7 +38,7 @@ from vinet_bench.report import TEXTS, tables, write_report
 from vinet_bench.run import Outcome, run
 from vinet_bench.store import Store
 from vinet_bench.stored_run import read_run
-from vinet_bench.training import Machine, fit
+from vinet_bench.training import fit
 from vinet_bench.workshop import Workshop
 
 METHODS = ("vinet", "cam", "random")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from protocols.sealing import VARIANTS as ROWS
 from protocols.sealing import moved_by
+from vinet_bench.machine import Examples, Machine
 from vinet_bench.mask_forms import (
     Disc,
     disc_of,
@@ -30,7 +31,7 @@ from vinet_bench.sealed import DONORS, SealedVINet, only_asked
 from vinet_bench.sealed_training import SMALLEST, SealedTask, moved
 from vinet_bench.seeds import generator, picture_generators
 from vinet_bench.settings import SealedTraining
-from vinet_bench.training import Examples, Fit, Machine, fit
+from vinet_bench.training import Fit, fit
 
 SMOKE = PRESETS["smoke"].settings.sealed
 M0 = torch.tensor([[[[4.0, 1.0], [3.0, -2.0]]]])

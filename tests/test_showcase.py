@@ -8,12 +8,12 @@ import torch
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
+from vinet_bench.machine import Machine
 from vinet_bench.plan import make_plan
 from vinet_bench.progress import Silent
 from vinet_bench.seeds import few_by_content
 from vinet_bench.showcase import showcase
 from vinet_bench.store import Store
-from vinet_bench.training import Machine
 from vinet_bench.workshop import Workshop
 
 N = 40

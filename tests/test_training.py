@@ -6,20 +6,14 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from vinet_bench import training
+from vinet_bench import prediction
 from vinet_bench.errors import CellError
 from vinet_bench.hooks import evaluating
+from vinet_bench.machine import Examples, Machine
+from vinet_bench.prediction import predict
 from vinet_bench.settings import Training
-from vinet_bench.training import (
-    WARMUP,
-    Classification,
-    Examples,
-    Fit,
-    Machine,
-    VINetTask,
-    fit,
-    predict,
-)
+from vinet_bench.training import Fit, fit
+from vinet_bench.training_tasks import WARMUP, Classification, VINetTask
 from vinet_bench.vinet import VINet
 
 CPU = Machine(torch.device("cpu"), bfloat16=False)
@@ -214,7 +208,7 @@ def test_a_vinets_predictions_do_not_depend_on_the_batch(
     whole = predict(model, images, CPU)
     assert torch.allclose(whole.sum(dim=1), torch.ones(20))
     for size in (1, 3, 7):
-        monkeypatch.setattr(training, "EVALUATION_BATCH", size)
+        monkeypatch.setattr(prediction, "EVALUATION_BATCH", size)
         assert (predict(model, images, CPU) - whole).abs().max() <= 1e-6
     order = torch.randperm(20, generator=Generator().manual_seed(0))
     assert (predict(model, images[order], CPU) - whole[order]).abs().max() <= 1e-6
@@ -224,7 +218,7 @@ def test_a_vinets_predictions_do_not_depend_on_the_batch(
 
 @pytest.mark.parametrize(("side", "size"), [(32, 128), (64, 128), (128, 32), (2048, 1)])
 def test_larger_pictures_are_evaluated_fewer_at_once(side: int, size: int) -> None:
-    assert training.evaluation_batch(torch.empty(3, 1, side, side, device="meta")) == size
+    assert prediction.evaluation_batch(torch.empty(3, 1, side, side, device="meta")) == size
 
 
 def test_a_validation_loss_does_not_depend_on_the_batch(
@@ -232,7 +226,7 @@ def test_a_validation_loss_does_not_depend_on_the_batch(
 ) -> None:
     found = []
     for size in (128, 3):
-        monkeypatch.setattr(training, "EVALUATION_BATCH", size)
+        monkeypatch.setattr(prediction, "EVALUATION_BATCH", size)
         settings = Training(epochs=2, batch=8, learning_rate=0.01)
         model = tiny_vinet()
         found.append(

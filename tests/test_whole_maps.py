@@ -14,6 +14,7 @@ from torch import Tensor
 from protocols import PROTOCOLS
 from protocols.robustness import SHIFTS
 from tests.tables import read_lines
+from vinet_bench.machine import Examples, Machine
 from vinet_bench.methods import method
 from vinet_bench.metrics import curve_areas
 from vinet_bench.plan import Plan, make_plan
@@ -22,7 +23,7 @@ from vinet_bench.records import Cell, Record
 from vinet_bench.report import write_report
 from vinet_bench.run import run
 from vinet_bench.stored_run import Run, read_run
-from vinet_bench.training import Examples, Fit, Machine
+from vinet_bench.training import Fit
 from vinet_bench.workshop import Workshop
 
 NAMES = ("deletion", "road", "faithfulness", "complexity", "robustness")
@@ -108,7 +109,7 @@ def test_no_figure_depends_on_the_size_of_batches(
     (tmp_path / "artefacts").mkdir()
     for kept in ("networks", "fits", "maps"):
         (tmp_path / "artefacts" / kept).symlink_to(done / "artefacts" / kept)
-    monkeypatch.setattr("vinet_bench.training.EVALUATION_BATCH", 3)
+    monkeypatch.setattr("vinet_bench.prediction.EVALUATION_BATCH", 3)
     monkeypatch.setattr("vinet_bench.workshop.EXPLAIN_BATCH", 3)
     monkeypatch.setattr("vinet_bench.imputation._FEW", 2)
     assert run(NAMES, plan_of(), tmp_path, "cpu").failed == ()

@@ -43,7 +43,9 @@ def read_arrays(path: Path, title: str) -> dict[str, NDArray[Any]] | None:
 
 def save_arrays(folder: Path, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Writes named arrays beside their place and moves them there when they are whole."""
-    with replacing(artefact_path(folder, kind, key)) as part:
+    path = artefact_path(folder, kind, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
         write_arrays(part, arrays)
 
 

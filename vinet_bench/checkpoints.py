@@ -40,16 +40,23 @@ class Checkpoint:
 
     def save(self, state: State) -> None:
         """Raises StoreError if the file cannot be written."""
-        # Not in memory first: with Adam's moments a state is several times as large as its network.
-        with writing(self.path.parent), replacing(self.path) as part, part.open("w+b") as file:
-            file.write(bytes(_DIGEST))
-            torch.save(state, file)
-            file.seek(_DIGEST)
-            digest = hashlib.file_digest(file, "sha256").digest()
-            file.seek(0)
-            file.write(digest)
+        folder = self.path.parent
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.path) as part, part.open("w+b") as file:
+                _write(file, state)
         self._last = time.monotonic()
 
     def remove(self) -> None:
         """The training is over: its network is kept elsewhere."""
         self.path.unlink(missing_ok=True)
+
+
+def _write(file: io.BufferedRandom, state: State) -> None:
+    """Not in memory first: with Adam's moments a state is several times as large as its network."""
+    file.write(bytes(_DIGEST))
+    torch.save(state, file)
+    file.seek(_DIGEST)
+    digest = hashlib.file_digest(file, "sha256").digest()
+    file.seek(0)
+    file.write(digest)

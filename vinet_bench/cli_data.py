@@ -243,19 +243,15 @@ def show(
 ) -> None:
     """A picture with samples of each class and their outlines."""
     from vinet_bench.data.inspection import draw_samples
-    from vinet_bench.data.prepared import writing
+    from vinet_bench.data.prepared import write_errors
+    from vinet_bench.writing import replacing
 
     data = _load(folder, size, patients)
     path = out or Path(f"{Path(data.name).name}-samples.png")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out {path}: name a .png file")
-    beside = path.with_name(f"{path.name}.writing")
-    try:
-        with writing(path):
-            draw_samples(data, beside, each, seed)
-            beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with write_errors(path), replacing(path) as beside:
+        draw_samples(data, beside, each, seed)
     out_console.print(str(path), soft_wrap=True)
 
 

@@ -42,6 +42,7 @@ from vinet_bench.records import Cell
 
 if TYPE_CHECKING:
     from vinet_bench.networks_needed import Task
+    from vinet_bench.plan import Plan
     from vinet_bench.planned import Planned
 
 HOUR = 3600
@@ -97,40 +98,47 @@ def plan_command(
     places = _places(workers, gpus, gpus_per_task)
     _check_assumed(faster, price)
     from vinet_bench.plan import make_plan
-    from vinet_bench.planned import planned
 
     plan = make_plan(
-        data,
-        preset,
-        words(methods),
-        seeds,
-        threshold,
-        size,
-        patients.value,
-        all_changes(changes, importance, classifier, cross_fit, explain),
-        words(rows),
-        checkpoint,
-        maps,
-        deterministic,
-        artefacts,
+        data=data,
+        preset=preset,
+        methods=words(methods),
+        seeds=seeds,
+        threshold=threshold,
+        size=size,
+        patients=patients.value,
+        changes=all_changes(changes, importance, classifier, cross_fit, explain),
+        rows=words(rows),
+        checkpoint=checkpoint,
+        maps=maps,
+        deterministic=deterministic,
+        artefacts=artefacts,
     )
-    found = planned(protocol_names(protocol), plan, out, device.value, source)
-    _print_plan(found, faster, places, price)
-    _print_notes([*found.notes, *_assumed(faster, gpus is not None and gpus_per_task < 1)])
+    assumed = _assumed(faster, gpus is not None and gpus_per_task < 1)
+    _print_plan(_planned(protocol, plan, out, device, source), faster, places, price, assumed)
 
 
-def _print_notes(notes: Sequence[str]) -> None:
-    for note in notes:
-        out_console.print(note, soft_wrap=True)
+def _planned(
+    protocol: str, plan: "Plan", out: Path | None, device: Device, source: Path | None
+) -> "Planned":
+    from vinet_bench.planned import planned
+
+    return planned(protocol_names(protocol), plan, out, device.value, source)
 
 
 def _print_plan(
-    found: "Planned", faster: float, places: dict[str, tuple[int, int]], price: float | None
+    found: "Planned",
+    faster: float,
+    places: dict[str, tuple[int, int]],
+    price: float | None,
+    assumed: Sequence[str],
 ) -> None:
     seconds = {task: took / faster for task, took in found.seconds.items()}
     _print_parts(found, seconds)
     _print_chain(found, seconds)
     _print_schedules(found, seconds, places, price)
+    for note in (*found.notes, *assumed):
+        out_console.print(note, soft_wrap=True)
 
 
 def _places(workers: str | None, gpus: str | None, share: float) -> dict[str, tuple[int, int]]:

@@ -75,21 +75,20 @@ def run_command(
     """Run a protocol, or all of them; what is done already is not computed again."""
     from vinet_bench.plan import make_plan
 
-    changed = all_changes(changes, importance, classifier, cross_fit, explain)
     plan = make_plan(
-        data,
-        preset,
-        words(methods),
-        seeds,
-        threshold,
-        size,
-        patients.value,
-        changed,
-        words(rows),
-        checkpoint,
-        maps,
-        deterministic,
-        artefacts,
+        data=data,
+        preset=preset,
+        methods=words(methods),
+        seeds=seeds,
+        threshold=threshold,
+        size=size,
+        patients=patients.value,
+        changes=all_changes(changes, importance, classifier, cross_fit, explain),
+        rows=words(rows),
+        checkpoint=checkpoint,
+        maps=maps,
+        deterministic=deterministic,
+        artefacts=artefacts,
     )
     if dry_run:
         _foretell(protocol, plan, out, device.value)

@@ -25,13 +25,13 @@ from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.environment import environment
 from vinet_bench.errors import CellError, UserError
+from vinet_bench.machine import Machine
 from vinet_bench.networks_needed import Maps, Need, Start, Task
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
 from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell, Record
 from vinet_bench.task_graph import Wanted, task_graph, title
-from vinet_bench.training import Machine
 from vinet_bench.workshop import Workshop
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -12,6 +12,7 @@ from vinet_bench.checks import CheckError
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.phantom import phantom
 from vinet_bench.data.splits import split_as
+from vinet_bench.machine import Machine
 from vinet_bench.places import downsampling_points
 from vinet_bench.plan import make_plan
 from vinet_bench.progress import Silent
@@ -19,7 +20,6 @@ from vinet_bench.protocols import EvalProtocol, OwnTable
 from vinet_bench.records import Cell, Record
 from vinet_bench.seeds import generator
 from vinet_bench.store import Store
-from vinet_bench.training import Machine
 from vinet_bench.workshop import Workshop
 
 SIDES = (64, 50)  # of the pictures that networks are tried on

@@ -13,11 +13,12 @@ import numpy as np
 from vinet_bench import __version__
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import Split, majority_share
+from vinet_bench.machine import Machine
 from vinet_bench.methods import MethodInfo, method
 from vinet_bench.plan import Plan
 from vinet_bench.presets import deviations
 from vinet_bench.protocols import EvalProtocol, MoreRows, OwnRows, OwnTable
-from vinet_bench.training import CHECKPOINT_RULE, Machine
+from vinet_bench.training import CHECKPOINT_RULE
 
 # What a plan is made of again, beside its rows, seeds and settings.
 _SOURCE = {"data", "patients", "size_given", "methods_given"}

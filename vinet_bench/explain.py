@@ -11,11 +11,11 @@ from torch import Tensor
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.one_slice import read_slice
 from vinet_bench.errors import UserError
+from vinet_bench.machine import as_pictures
 from vinet_bench.masks import scale
 from vinet_bench.methods import SaliencyMethod, method
 from vinet_bench.models import TrainedVINet
 from vinet_bench.plots import save_explanation
-from vinet_bench.training import as_pictures
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from vinet_bench.machine import Examples
 from vinet_bench.networks_needed import Network
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
@@ -18,7 +19,7 @@ from vinet_bench.run import default_folder, id_of, prepared
 from vinet_bench.shared_artefacts import shared_at
 from vinet_bench.store import DATABASE, Store
 from vinet_bench.task_graph import Wanted
-from vinet_bench.training import Examples, fit
+from vinet_bench.training import fit
 from vinet_bench.workshop import Workshop
 
 STEPS = 4  # that are timed

@@ -14,6 +14,7 @@ from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.splits import split_as
 from vinet_bench.destruction import DELTA
 from vinet_bench.errors import UserError, unknown_name
+from vinet_bench.machine import Machine
 from vinet_bench.masks import scale
 from vinet_bench.plan import Plan
 from vinet_bench.progress import Silent
@@ -22,7 +23,6 @@ from vinet_bench.settings import Settings
 from vinet_bench.shared_artefacts import shared_at
 from vinet_bench.store import Store
 from vinet_bench.stored_run import read_run
-from vinet_bench.training import Machine
 from vinet_bench.vinet import destroy, uniform_noise
 from vinet_bench.workshop import Workshop
 

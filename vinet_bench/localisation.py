@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from vinet_bench.data.dataset import reader_masks
+
 Floats = NDArray[np.floating]
 Masks = NDArray[np.bool_]
 TOLERANCE = (
@@ -114,16 +116,15 @@ def readers_of(bits: NDArray[np.uint8]) -> list[Masks]:
 
     bits (N, H, W), bit r set where reader r outlined -> (N, H, W) for each reader.
     """
-    masks = [(bits >> reader & 1).astype(np.bool_) for reader in range(8)]
-    return [mask for mask in masks if mask.any()]
+    return [mask for mask in reader_masks(bits) if mask.any()]
 
 
-def consensus(readers: list[Masks]) -> Masks:
+def consensus_of_present(readers: list[Masks]) -> Masks:
     """The pixels that half of the readers or more outlined, of those who outlined anything in the
     picture. (N, H, W) each -> (N, H, W).
 
     >>> one, other = np.array([[[True, True]]]), np.array([[[True, False]]])
-    >>> consensus([one, other]), consensus([other, other, one])
+    >>> consensus_of_present([one, other]), consensus_of_present([other, other, one])
     (array([[[ True,  True]]]), array([[[ True, False]]]))
     """
     votes = np.sum(readers, axis=0, dtype=np.int64)

@@ -16,11 +16,13 @@ from vinet_bench.ablations import rules_of
 from vinet_bench.data.pictures import LARGEST
 from vinet_bench.data.tables import check_bytes, printable, shown
 from vinet_bench.errors import CellError, UserError
+from vinet_bench.machine import Machine, as_pictures
 from vinet_bench.masks import constant
 from vinet_bench.networks import build_classifier, build_critic, build_importance
+from vinet_bench.prediction import evaluation_batch, predict
 from vinet_bench.sealed import SealedVINet
 from vinet_bench.settings import Frozen, SealedTraining, VINetTraining
-from vinet_bench.training import Machine, VINetTask, as_pictures, evaluation_batch, predict
+from vinet_bench.training_tasks import VINetTask
 from vinet_bench.vinet import VINet
 from vinet_bench.writing import replacing
 

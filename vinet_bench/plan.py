@@ -8,7 +8,7 @@ from pydantic import Field
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.given_maps import GivenMaps
 from vinet_bench.presets import DEFAULT_METHODS, PRESETS
-from vinet_bench.settings import SIZES, Frozen, Settings, with_changes
+from vinet_bench.settings import PICTURE_SIZES, Frozen, Settings, with_changes
 
 ALL = "all"  # every method of the registry that the data set has something for
 
@@ -77,8 +77,10 @@ def make_plan(
         raise unknown_name("value of --patients", patients, ("column", "unknown"))
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds {seeds}: at least one seed is needed")
-    if size is not None and not SIZES[0] <= size <= SIZES[1]:
-        raise UserError(f"--size {size}: give a side of {SIZES[0]} to {SIZES[1]} pixels")
+    if size is not None and not PICTURE_SIZES[0] <= size <= PICTURE_SIZES[1]:
+        raise UserError(
+            f"--size {size}: give a side of {PICTURE_SIZES[0]} to {PICTURE_SIZES[1]} pixels"
+        )
     resized = [] if size is None else [f"size={size}"]
     settings = with_changes(chosen.settings, [*(changes or []), *resized])
     if checkpoint is not None:

@@ -9,7 +9,7 @@ from vinet_bench.settings import (
     Explained,
     SealedTraining,
     Settings,
-    Split,
+    SplitSettings,
     Training,
     VINetTraining,
 )
@@ -66,7 +66,7 @@ PRESETS = {
         "tiny, a minute or two: does everything run?",
         Settings(
             phantom=PhantomSettings(slices=120),
-            split=Split(validation=1 / 6, test=1 / 3),
+            split=SplitSettings(validation=1 / 6, test=1 / 3),
             size=32,
             # Too few steps for M to fall from "keep everything".
             vinet=_VINET.model_copy(update=_TINY | {"shift": 0.0, "warmup": 0.0}),
@@ -84,7 +84,7 @@ PRESETS = {
         "an honest first look: 64 x 64, under an hour on two cores",
         Settings(
             phantom=PhantomSettings(slices=1800),
-            split=Split(validation=1 / 9, test=1 / 3),
+            split=SplitSettings(validation=1 / 9, test=1 / 3),
             size=64,
             vinet=_VINET,
             sealed=_SEALED,
@@ -98,7 +98,7 @@ PRESETS = {
         "what conclusions are drawn from: 64 x 64, 3 seeds, hours on a CPU",
         Settings(
             phantom=PhantomSettings(slices=6500),
-            split=Split(validation=1 / 13, test=4 / 13),
+            split=SplitSettings(validation=1 / 13, test=4 / 13),
             size=64,
             vinet=_VINET.model_copy(update={"epochs": 14, "alpha": 5.0}),
             sealed=_SEALED,

@@ -19,6 +19,7 @@ from vinet_bench.data.splits import Split, split_as
 from vinet_bench.description import by_protocol, describe
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.given_maps import WORD
+from vinet_bench.machine import Machine
 from vinet_bench.methods import in_order, method
 from vinet_bench.models import build_sealed, build_vinet
 from vinet_bench.networks import CLASSIFIERS, build_explained, check_classifier, check_importance
@@ -31,7 +32,6 @@ from vinet_bench.settings import Settings
 from vinet_bench.shared_artefacts import shared_at
 from vinet_bench.showcase import showcase
 from vinet_bench.store import Store
-from vinet_bench.training import Machine
 from vinet_bench.workshop import Workshop
 
 NEEDED = {"evidence": "masks", "readers": "masks of single readers"}

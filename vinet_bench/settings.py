@@ -1,4 +1,4 @@
-"""What a user can ask for: settings, presets, and the plan they make together."""
+"""What a user can set, and `key=value` texts as changes of it."""
 
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ from pydantic import (
 from vinet_bench.data.phantom import PhantomSettings
 from vinet_bench.errors import UserError, unknown_name
 
-SIZES = (16, 1024)  # the smallest and the largest side of a picture in pixels
+PICTURE_SIZES = (16, 1024)  # the smallest and the largest side of a picture in pixels
 MOST_FOLDS = 20
 
 
@@ -151,10 +151,13 @@ def _several(folds: int) -> int:
 Folds = Annotated[int, Field(ge=0, le=MOST_FOLDS), AfterValidator(_several)]
 
 
+Percent = Literal[1, 2, 5, 10, 20, 30, 50, 70, 90]
+
+
 class Curves(Frozen):
     """Where `budget-curves` retrains."""
 
-    percents: tuple[Literal[1, 2, 5, 10, 20, 30, 50, 70, 90], ...] = Field(
+    percents: tuple[Percent, ...] = Field(
         (2, 10, 30), min_length=1, description="percent of the pixels kept or removed, e.g. 2,10,30"
     )
 
@@ -181,7 +184,7 @@ class Explained(Training):
     weights: str = Field("", description="hash of the --checkpoint; empty: trained here")
 
 
-class Split(Frozen):
+class SplitSettings(Frozen):
     """How slices are shared out; patients are never on two sides unless by=slice."""
 
     by: Literal["patient", "slice"] = "patient"
@@ -208,8 +211,10 @@ class Settings(Frozen):
     """Everything that --set can change and a preset fixes."""
 
     phantom: PhantomSettings = PhantomSettings()
-    split: Split = Split()
-    size: int = Field(128, ge=SIZES[0], le=SIZES[1], description="side of the pictures in pixels")
+    split: SplitSettings = SplitSettings()
+    size: int = Field(
+        128, ge=PICTURE_SIZES[0], le=PICTURE_SIZES[1], description="side of the pictures in pixels"
+    )
     vinet: VINetTraining = VINetTraining()
     sealed: SealedTraining = SealedTraining()
     explained: Explained = Field(Explained(), description="what CAM, VBP, LRP... explain")

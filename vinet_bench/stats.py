@@ -23,6 +23,7 @@ from vinet_bench.patient_clusters import (
 )
 
 LEVEL = 0.05  # of a test, after Holm's correction where there are several
+TAIL = 0.975  # below the upper end of a 95 % interval
 LEAST = 0.1  # of the interaction, below which no variance of a mean is taken to be
 FEW = 8  # with fewer patients there are too few different resamples for an end at 2.5 %
 CELLS = 1_000_000  # signs at a time, to bound the memory
@@ -55,9 +56,8 @@ def clustered_intervals(
     classes: ArrayLike | None = None,
     seed: int = 0,
     resamples: int = 10_000,
-    level: float = 0.95,
 ) -> Intervals:
-    """Each row's mean over pictures and seeds, and its interval for other patients and seeds.
+    """Each row's mean over pictures and seeds, and its 95 % interval for other patients and seeds.
 
     scores (M, S, N) or (M, N), NaN where a picture has none; patients (N,) -> (M,) each. With
     classes (N,) the mean is over each class's own mean: of hits, the balanced accuracy. With one
@@ -66,14 +66,8 @@ def clustered_intervals(
     """
     clusters = clustered(scores, patients, classes)
     mean = clusters.pooled.means()[:, 0]
-    tail = (1 + level) / 2
-    low, high = np.mean(
-        [
-            np.quantile(d, [1 - tail, tail], axis=0)
-            for d in _deviations(clusters, seed, resamples, tail)
-        ],
-        axis=0,
-    )
+    ways = _deviations(clusters, seed, resamples)
+    low, high = np.mean([np.quantile(d, [1 - TAIL, TAIL], axis=0) for d in ways], axis=0)
     # A mean is never beyond its scores; nor is it left out where all pivots have one sign.
     values = np.asarray(scores, dtype=np.float64).reshape(len(mean), -1)
     least, most = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
@@ -81,14 +75,12 @@ def clustered_intervals(
     return Intervals(*(np.clip(ends, least, most) for ends in (mean, low, high)))
 
 
-def _deviations(
-    clusters: Clusters, seed: int, resamples: int, tail: float
-) -> tuple[Floats, Floats]:
+def _deviations(clusters: Clusters, seed: int, resamples: int) -> tuple[Floats, Floats]:
     """What row means may be off by, over other patients and seeds. (R, M), (R, M).
 
     Two ways to add the seeds to the patients: Behrens and Fisher's, somewhat too wide, and with
     Satterthwaite's degrees of freedom, somewhat too narrow (docs/statistics.md). With one seed both
-    are the patients' pivots alone. Student's quantiles are taken at `tail`.
+    are the patients' pivots alone.
     """
     first, second, third = np.random.default_rng(seed).spawn(3)
     seeds = seed_variance(clusters)
@@ -99,23 +91,21 @@ def _deviations(
     df, seed_df = np.maximum(effective_patients(clusters) - 1, 1), np.maximum(seeds.seeds - 1, 1)
     squares = patients**2 / df + seeds.between**2 / seed_df
     whole_df = np.where(squares > 0, divide((patients + seeds.between) ** 2, squares), df)
-    z, levels = stats.norm.ppf(tail), _levels(resamples, second)
-    unit = _unit_pivots(clusters, pivots(clusters, resamples, first), tail, third)
+    z, levels = stats.norm.ppf(TAIL), _levels(resamples, second)
+    unit = _unit_pivots(clusters, pivots(clusters, resamples, first), third)
     unit, between = unit * np.sqrt(patients), np.sqrt(seeds.between)
-    wide = unit * stats.t.ppf(tail, df) + between * _student(levels, seed_df)
+    wide = unit * stats.t.ppf(TAIL, df) + between * _student(levels, seed_df)
     narrow = unit * z + between * stats.norm.ppf(levels)[:, None]
-    narrow *= stats.t.ppf(tail, whole_df) / z
+    narrow *= stats.t.ppf(TAIL, whole_df) / z
     return wide, narrow
 
 
-def _unit_pivots(
-    clusters: Clusters, drawn: Floats, tail: float, rng: np.random.Generator
-) -> Floats:
+def _unit_pivots(clusters: Clusters, drawn: Floats, rng: np.random.Generator) -> Floats:
     """Pivots in units of Student's quantile, and Student's own for few patients. (R, M)."""
     df = np.maximum(clusters.patients - 1, 1)
     few = clusters.patients < FEW
     chosen = np.where(few, _student(_levels(len(drawn), rng), df), drawn) if few.any() else drawn
-    unit: Floats = chosen / stats.t.ppf(tail, df)
+    unit: Floats = chosen / stats.t.ppf(TAIL, df)
     return unit
 
 
@@ -179,7 +169,7 @@ def clustered_test(
     if not several.any():
         return by_patients
     mean = clusters.pooled.means()[:, 0]
-    wide, _ = _deviations(clusters, seed, resamples, 0.975)
+    wide, _ = _deviations(clusters, seed, resamples)
     beyond = np.minimum((wide >= mean).sum(axis=0), (wide <= mean).sum(axis=0))
     by_seeds = np.minimum(2 * (1 + beyond) / (1 + resamples), 1)
     return np.where(several, np.maximum(by_patients, by_seeds), by_patients)

@@ -167,11 +167,6 @@ class Store:
         )
         self._db.execute("INSERT INTO plan_cells VALUES (?, ?)", (plan_id, key))
 
-    def metrics(self, key: str) -> dict[str, float | None]:
-        """The figures of a finished cell by metric."""
-        rows = self._db.execute("SELECT metric, value FROM records WHERE key = ?", (key,))
-        return dict(rows.fetchall())
-
     # -- artefacts
 
     def load(self, kind: str, key: str) -> dict[str, NDArray[Any]] | None:

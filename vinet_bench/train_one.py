@@ -13,6 +13,7 @@ from vinet_bench.data import load_data
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import split_as
 from vinet_bench.errors import CellError, UserError
+from vinet_bench.machine import Machine
 from vinet_bench.masks import fraction, reserved
 from vinet_bench.metrics import balanced_hits, evidence_precision, evidence_recall, hits
 from vinet_bench.models import (
@@ -29,7 +30,7 @@ from vinet_bench.progress import Progress, Silent
 from vinet_bench.records import key_of
 from vinet_bench.run import check_networks, machine_of, with_threads
 from vinet_bench.trained import examples_of, pictures_of
-from vinet_bench.training import Fit, Machine, fit
+from vinet_bench.training import Fit, fit
 from vinet_bench.vinet import VINet
 from vinet_bench.writing import LOCK, alone, sweep, writing
 

@@ -19,18 +19,21 @@ from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError
+from vinet_bench.machine import Examples, Machine
 from vinet_bench.metrics import hits
 from vinet_bench.models import build_sealed, build_vinet, vinet_task
 from vinet_bench.networks import build_classifier, build_explained, build_mask_reader
 from vinet_bench.networks.explained import load_weights
 from vinet_bench.networks_needed import UNTOUCHED, Network, explained_on
 from vinet_bench.plan import Plan
+from vinet_bench.prediction import predict
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
 from vinet_bench.sealed_training import SealedTask
 from vinet_bench.settings import Settings, Training
 from vinet_bench.store import Store
-from vinet_bench.training import Classification, Examples, Fit, Machine, Task, fit, predict
+from vinet_bench.training import Fit, fit
+from vinet_bench.training_tasks import Classification, Task
 
 NEW_WEIGHTS = 1_000_003  # added to a seed: weights that no network of a run starts from
 

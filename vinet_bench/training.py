@@ -3,157 +3,27 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, Self, cast, runtime_checkable
+from typing import Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from vinet_bench.checkpoints import Checkpoint, State
 from vinet_bench.errors import CellError
 from vinet_bench.hooks import evaluating
-from vinet_bench.kernels import same_kernels
-from vinet_bench.seeds import generator, picture_generators
+from vinet_bench.machine import Examples, Machine
+from vinet_bench.prediction import evaluation_batch
+from vinet_bench.seeds import generator
 from vinet_bench.settings import Training
 from vinet_bench.steps import Replayed
-from vinet_bench.vinet import VINet, vinet_loss
+from vinet_bench.training_tasks import Phased, Task
 
-EVALUATION_BATCH = 128  # of 64 x 64
 AXES = (2, 3)  # of a batch (B, C, H, W), along which pictures are flipped
-WARMUP = -1.0  # the phase in which M is 1 and there is no a
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Pictures (N, 1, H, W), uint8 (0..255) or floating (0..1), and labels (N,) int64."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def pictures(self, indices: Tensor | slice) -> Tensor:
-        """Some of the pictures as float32 in [0, 1]."""
-        return as_pictures(self.images[indices])
-
-
-def as_pictures(images: Tensor) -> Tensor:
-    """uint8 (0..255) or floating (0..1) pictures as float32 in [0, 1]."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where networks run, whether training computes in bfloat16, and on the CPU with how many
-    threads (0: as many as torch takes): sums in another order end in other last bits.
-
-    deterministic: on a GPU only kernels that give the same bits twice; a CPU has no others.
-    """
-
-    device: torch.device
-    bfloat16: bool
-    threads: int = 0
-    deterministic: bool = False
-
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """With the threads and the kernels that the results depend on, and before as after."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads or before)
-        try:
-            with same_kernels() if self.fixed_kernels else nullcontext():
-                yield
-        finally:
-            torch.set_num_threads(before)
-
-    @property
-    def fixed_kernels(self) -> bool:
-        """Whether some of the device's kernels are left out, so that figures may differ by it."""
-        return self.deterministic and self.device.type == "cuda"
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-
-class Task(Protocol):
-    """What a network is trained for."""
-
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, noise: Generator
-    ) -> Tensor:
-        """The loss of a training batch; progress runs from 0 to 1 over the training."""
-        ...
-
-    def validation_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of an evaluation batch, the same for every epoch."""
-        ...
-
-
-@runtime_checkable
-class Phased(Task, Protocol):
-    """A task whose steps can be recorded: none waits for a figure from the GPU."""
-
-    def phase(self, progress: float) -> float:
-        """What of the progress the loss depends on."""
-        ...
-
-
-class Classification:
-    """Cross entropy."""
-
-    def phase(self, progress: float) -> float:
-        return 0.0
-
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, noise: Generator
-    ) -> Tensor:
-        return F.cross_entropy(model(images).float(), labels)
-
-    def validation_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(model(images).float(), labels)
-
-
-@dataclass(frozen=True)
-class VINetTask:
-    """Eq. 6 after a warm-up of the classifier, its a rising linearly over the `ramp` that follows.
-
-    Warm-up: M is 1, so the classifier learns to read undestroyed pictures before the importance
-    network moves; a classifier that cannot read yet teaches it to write the class into the map.
-    """
-
-    alpha: float
-    ramp: float
-    warmup: float
-
-    def phase(self, progress: float) -> float:
-        """Eq. 6's a, or a number below it during the warm-up."""
-        if progress < self.warmup:
-            return WARMUP
-        risen = (progress - self.warmup) / self.ramp if self.ramp else 1.0
-        return self.alpha * min(1.0, risen)
-
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, noise: Generator
-    ) -> Tensor:
-        alpha = self.phase(progress)
-        if alpha == WARMUP:
-            classifier = cast(VINet, model).classifier
-            return F.cross_entropy(classifier(images).float(), labels)
-        logits, m = model(images, noise)
-        return vinet_loss(logits, labels, m, alpha).total
-
-    def validation_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        noise = picture_generators(images, "validation", device=images.device)
-        logits, m = model(images, noise)
-        return vinet_loss(logits, labels, m, self.alpha).total
-
-
 CHECKPOINT_RULE = "the epoch with the lowest validation loss"
 
 
@@ -404,48 +274,3 @@ def _validate(model: nn.Module, task: Task, examples: Examples, machine: Machine
                 loss = task.validation_loss(model, examples.pictures(batch), examples.labels[batch])
             total += loss.item() * len(batch)
     return total / len(examples)
-
-
-def evaluation_batch(images: Tensor) -> int:
-    """How many pictures are evaluated at once: fewer where they are larger than 64 x 64, so that
-    memory does not grow with their size. images (N, 1, H, W)."""
-    larger = images.shape[-2] * images.shape[-1] / 64**2
-    return max(1, int(EVALUATION_BATCH / max(1.0, larger)))
-
-
-def predict(model: nn.Module, images: Tensor, machine: Machine, seed: int = 0) -> Tensor:
-    """Class probabilities, float32 on the CPU. images (N, 1, H, W) as in Examples -> (N, K).
-
-    A VINet draws its noise from each picture's content and the seed, so that no batch matters.
-    """
-    return predict_logits(model, images, machine, seed).softmax(dim=1)
-
-
-@torch.no_grad()
-def predict_logits(
-    model: nn.Module,
-    images: Tensor,
-    machine: Machine,
-    seed: int = 0,
-    noise_of: Tensor | None = None,
-) -> Tensor:
-    """As `predict`, before the softmax.
-
-    noise_of: pictures whose content a VINet draws its noise from, where it must be the same for
-    changed copies of them.
-    """
-    found = []
-    model.to(machine.device)
-    sources = images if noise_of is None else noise_of
-    with evaluating(model):
-        size = evaluation_batch(images)
-        batches = (torch.split(some, size) for some in (images, sources))
-        for batch, own in zip(*batches, strict=True):
-            pictures = as_pictures(batch.to(machine.device))
-            if isinstance(model, VINet):
-                draws = picture_generators(as_pictures(own), "predict", seed, device=machine.device)
-                logits = model(pictures, draws).logits
-            else:
-                logits = model(pictures)
-            found.append(logits.float().cpu())
-    return torch.cat(found)

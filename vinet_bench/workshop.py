@@ -12,16 +12,17 @@ from vinet_bench.clock import Clock
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.stacks import empty_stack
 from vinet_bench.errors import CellError
+from vinet_bench.machine import Examples, as_pictures
 from vinet_bench.masks import fraction, per_picture, thresholded, tied, top_k
 from vinet_bench.methods import MethodInfo, SaliencyMethod, in_order, method
 from vinet_bench.metrics import mean_rank_correlation
 from vinet_bench.models import check_alive
 from vinet_bench.networks_needed import SHUFFLED, Maps, Need, explained_on, fold_names
+from vinet_bench.prediction import predict
 from vinet_bench.records import Cell, key_of
 from vinet_bench.seeds import few_by_content, generator, picture_generators
 from vinet_bench.settings import SealedTraining, Training, VINetTraining
 from vinet_bench.trained import TrainedNetworks, pictures_of
-from vinet_bench.training import Examples, as_pictures, predict
 
 EXPLAIN_BATCH = 32
 SANITY_PICTURES = 8

@@ -50,8 +50,10 @@ def alone(folder: Path, who: Callable[[], str] = str) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside it, which takes its place when it is whole, and is gone if it never was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A file beside it, which takes its place when it is whole, and is gone if it never was.
+
+    Its folder must be there.
+    """
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
         yield part

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.folder import load_folder
-from vinet_bench.data.phantom import SIZES, phantom
+from vinet_bench.data.phantom import PHANTOM_SIZES, phantom
 from vinet_bench.data.prepared import is_prepared, load_prepared
 from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.outside import entry_points
@@ -22,8 +22,10 @@ def _phantom(plan: "Plan") -> SliceDataset:
     settings = plan.settings
     if plan.patients == "unknown":
         raise UserError("--patients unknown: the phantom knows its patients; leave it out")
-    if not SIZES[0] <= settings.size <= SIZES[1]:
-        raise UserError(f"--size {settings.size}: a phantom has {SIZES[0]} to {SIZES[1]} pixels")
+    if not PHANTOM_SIZES[0] <= settings.size <= PHANTOM_SIZES[1]:
+        raise UserError(
+            f"--size {settings.size}: a phantom has {PHANTOM_SIZES[0]} to {PHANTOM_SIZES[1]} pixels"
+        )
     return phantom(settings.phantom.model_copy(update={"size": settings.size}))
 
 

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vinet_bench.data.headers import ScanError
-from vinet_bench.data.pictures import HU_WINDOW, resize_mask, resize_picture
+from vinet_bench.data.hounsfield import AIR_HU, HU_WINDOW
+from vinet_bench.data.pictures import resize_mask, resize_picture
 from vinet_bench.data.readings import Box, LidcNodule, rasterised
 from vinet_bench.data.scans import Scan
-
-AIR_HU = -1000.0
 
 
 class Cut(BaseModel):
@@ -193,6 +192,7 @@ def _moved(start: float, side: float, low: int, high: int, holding: bool) -> flo
 def _cut(scan: Scan, nodule: LidcNodule, z_mm: float, k: int, window: _Window) -> CutSlice:
     low, high = HU_WINDOW
     hu = resize_picture(_padded(scan, window.box, k), window.size, window.inner)
+    # Not by `windowed`, which rounds otherwise: a few pixels in a million would change.
     grey = np.rint((hu.clip(low, high) - low) * (255 / (high - low))).astype(np.uint8)
     masks = [rasterised(r.at(z_mm), window.box) for r in nodule.readings]
     resized = [resize_mask(mask, window.size, window.inner) for mask in masks]

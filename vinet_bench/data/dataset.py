@@ -12,6 +12,7 @@ from vinet_bench.data.pictures import resize_mask, resize_picture
 from vinet_bench.data.stacks import taken
 
 PARTS = ("train", "validation", "test")
+READER_BITS = 8  # of a pixel of `readers`
 UNKNOWN_PATIENTS = "patients are unknown: every slice counts as its own patient"
 
 
@@ -107,6 +108,11 @@ class SliceDataset:
         return digest.hexdigest()[:16]
 
 
+def reader_masks(bits: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
+    """Each reader's outlines, bit r set where reader r outlined. (...) -> (...), 8 times."""
+    return [(bits >> reader & 1).astype(np.bool_) for reader in range(READER_BITS)]
+
+
 def _resized_pictures(
     images: NDArray[np.uint8] | NDArray[np.float16], side: int
 ) -> NDArray[np.uint8] | NDArray[np.float16]:
@@ -119,6 +125,6 @@ def _resized_pictures(
 
 def _resized_bits(bits: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Each reader's mask resized by itself. (H, W) -> (side, side)."""
-    masks = [resize_mask((bits >> reader & 1).astype(np.bool_), side) for reader in range(8)]
+    masks = [resize_mask(mask, side) for mask in reader_masks(bits)]
     packed: NDArray[np.uint8] = np.packbits(masks, axis=0, bitorder="little")[0]
     return packed

@@ -4,12 +4,13 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vinet_bench.data.dataset import SliceDataset
+from vinet_bench.data.dataset import SliceDataset, reader_masks
 from vinet_bench.data.splits import Indices, Split, split_as
 from vinet_bench.data.tables import named
 from vinet_bench.errors import UserError
@@ -17,9 +18,8 @@ from vinet_bench.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from vinet_bench.settings import Split as SplitSettings
+    from vinet_bench.settings import SplitSettings
 
-MOST_READERS = 8
 # Okabe and Ito's colours, told apart by the colour-blind; the consensus is the strong one.
 CONSENSUS_COLOUR, READER_COLOURS = "#E69F00", ("#56B4E9", "#009E73", "#CC79A7", "#0072B2")
 
@@ -178,10 +178,9 @@ def _draw(axis: "Axes", data: SliceDataset, place: int) -> None:
     if data.evidence is not None:
         _outline(axis, data.evidence[place], CONSENSUS_COLOUR, 2.0)
     if data.readers is not None:
-        bits = data.readers[place]
-        for reader in range(MOST_READERS):
-            colour = READER_COLOURS[reader % len(READER_COLOURS)]
-            _outline(axis, bits >> reader & 1, colour, 0.7)
+        masks, colours = reader_masks(data.readers[place]), cycle(READER_COLOURS)
+        for mask, colour in zip(masks, colours, strict=False):
+            _outline(axis, mask, colour, 0.7)
 
 
 def _outline(axis: "Axes", mask: Any, colour: str, width: float) -> None:

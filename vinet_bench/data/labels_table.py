@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vinet_bench.data.dataset import PARTS
-from vinet_bench.data.tables import check_width, read_records, shown
+from vinet_bench.data.tables import read_records, rows_below, shown
 from vinet_bench.errors import UserError
 
 Patients = Literal["column", "unknown"]
@@ -47,12 +47,8 @@ def read_rows(root: Path, patients: Patients) -> list[Row]:
     header = [cell.strip() for cell in records[0]]
     _check_header(header, patients)
     rows = []
-    for number, record in enumerate(records[1:], start=2):
-        if not any(cell.strip() for cell in record):
-            continue  # a blank line, as spreadsheets leave at the end
-        check_width(TABLE, number, record, header)
-        cells = dict(zip(header, record, strict=True))
-        rows.append(Row(number, **{name: cells.get(name, "").strip() for name in COLUMNS}))
+    for number, cells in rows_below(TABLE, header, records[1:]):
+        rows.append(Row(number, **{name: cells.get(name, "") for name in COLUMNS}))
         _check_printable(rows[-1])
     if not rows:
         raise UserError(f"{TABLE} has no rows below its header: add one for each picture")

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vinet_bench.data.headers import MOST_VOXELS, ScanError, check_mha
+from vinet_bench.data.hounsfield import windowed
 from vinet_bench.data.pictures import (
-    HU_WINDOW,
     LARGEST,
     PictureError,
     Pixels,
@@ -70,7 +70,7 @@ def _read_scan(path: Path, number: int | None) -> Slice:
         hu = extract(path, (0, 0, chosen), Box(0, 0, across, down))
     except ScanError as error:
         raise UserError(str(error)) from None
-    return Slice(_windowed(hu), note)
+    return Slice(_checked_window(hu), note)
 
 
 def _read_mhd(path: Path, number: int | None) -> Slice:
@@ -79,7 +79,7 @@ def _read_mhd(path: Path, number: int | None) -> Slice:
         scan = open_mhd(path)
         across, down, count = scan.size
         chosen, note = _chosen(path, count, number)
-        return Slice(_windowed(scan.region(Box(0, 0, across, down), chosen)), note)
+        return Slice(_checked_window(scan.region(Box(0, 0, across, down), chosen)), note)
     except ScanError as error:
         raise UserError(str(error)) from None
 
@@ -112,10 +112,8 @@ def _checked_size(path: Path) -> tuple[int, int, int]:
     return across, down, count
 
 
-def _windowed(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """-1000..400 HU as 0..1. Raises PictureError for what is no number."""
+def _checked_window(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`windowed`. Raises PictureError for what is no number."""
     if not np.isfinite(values).all():
         raise PictureError("has NaN or infinite values: replace them")
-    low, high = HU_WINDOW
-    unit: NDArray[np.float32] = ((values.clip(low, high) - low) / (high - low)).astype(np.float32)
-    return unit
+    return windowed(values)

@@ -13,9 +13,10 @@ import numpy as np
 from vinet_bench.data.cutting import Cut, CutSlice, cut_nodule, malignancy
 from vinet_bench.data.headers import ScanError
 from vinet_bench.data.matching import Annotation, match_all
-from vinet_bench.data.prepared import Piece, writing
+from vinet_bench.data.prepared import Piece, write_errors
 from vinet_bench.data.readings import RATINGS, LidcNodule, Readings, Spacing
 from vinet_bench.data.scans import Scan, open_dicom, open_mhd
+from vinet_bench.writing import replacing
 
 PREPARED, LEFT_OUT = "prepared", "left out"
 
@@ -185,20 +186,15 @@ def write_part(path: Path, part: Part) -> None:
     Raises UserError if the disk is full or cannot be written.
     """
     text = json.dumps({"rows": part.rows, "report": [asdict(row) for row in part.report]})
-    beside = path.with_name(f"{path.stem}.{os.getpid()}.writing")
-    try:
-        with writing(path):
-            with beside.open("wb") as file:
-                np.savez(
-                    file,
-                    allow_pickle=False,
-                    images=np.array([piece.image for piece in part.slices], dtype=np.uint8),
-                    readers=np.array([piece.readers for piece in part.slices], dtype=np.uint8),
-                    text=np.array(text),
-                )
-            beside.replace(path.with_suffix(".again") if part.again else path)
-    finally:
-        beside.unlink(missing_ok=True)
+    place = path.with_suffix(".again") if part.again else path
+    with write_errors(path), replacing(place) as beside, beside.open("wb") as file:
+        np.savez(
+            file,
+            allow_pickle=False,
+            images=np.array([piece.image for piece in part.slices], dtype=np.uint8),
+            readers=np.array([piece.readers for piece in part.slices], dtype=np.uint8),
+            text=np.array(text),
+        )
 
 
 @dataclass(frozen=True)

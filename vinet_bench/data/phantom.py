@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vinet_bench.data.dataset import SliceDataset
+from vinet_bench.data.hounsfield import HU_WINDOW
 from vinet_bench.data.phantom_shapes import (
     ANGLES,
     GRAINS,
@@ -33,8 +34,7 @@ from vinet_bench.data.phantom_vessels import Strokes, draw_strokes, vessels
 from vinet_bench.data.stacks import empty_stack
 
 GRADES = 5
-SIZES = (32, 512)  # the smallest and the largest picture in pixels
-AIR_HU, TOP_HU = -1000.0, 400.0  # black and white
+PHANTOM_SIZES = (32, 512)  # the smallest and the largest picture in pixels
 VESSEL_HU = 20.0
 SLICE_SHIFT = 2 / 64  # from slice to slice, 2 pixels of 64
 MAX_SHIFT, MAX_REACH = 0.2, 0.29  # together below 0.5: no nodule is cut by the border
@@ -48,7 +48,10 @@ class PhantomSettings(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     slices: int = Field(1800, ge=15, le=1_000_000, description="number of slices")
     size: int = Field(
-        64, ge=SIZES[0], le=SIZES[1], description="height and width in pixels (about 50 mm)"
+        64,
+        ge=PHANTOM_SIZES[0],
+        le=PHANTOM_SIZES[1],
+        description="height and width in pixels (about 50 mm)",
     )
     seed: int = Field(0, ge=0, description="another seed, other patients")
     difficulty: float = Field(
@@ -162,7 +165,8 @@ def _draw(settings: PhantomSettings, index: int, label: int) -> Slice:
         hu = draw_wall(hu, wall, canvas, canvas)
     evidence = draw_nodule(hu, outline, nodule.inside, canvas)
     hu += _noise(patient, settings.size, random)
-    grey = np.clip((hu - AIR_HU) * (255 / (TOP_HU - AIR_HU)) + 0.5, 0, 255).astype(np.uint8)
+    low, high = HU_WINDOW
+    grey = np.clip((hu - low) * (255 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
     marker = _plant(settings, index, label, grey, evidence)
     return Slice(grey, evidence, marker)
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vinet_bench.data.hounsfield import windowed
 from vinet_bench.data.tables import shown
 
 LARGEST = 4096
 LARGEST_NUMBER = 32  # bytes of numpy's widest, a complex one
-HU_WINDOW = (-1000.0, 400.0)
 GREY_8 = ("1", "L", "LA")
 GREY_16 = ("I", "I;16", "I;16B", "I;16L")  # Pillow before 11 opens 16-bit PNG as "I"
 
@@ -144,8 +144,7 @@ def _scaled(values: NDArray[np.generic]) -> Pixels:
     if kind == "u2":
         return values.astype(np.float32) / np.float32(65535)
     if kind == "i2":
-        low, high = HU_WINDOW
-        return ((values.astype(np.float32).clip(low, high) - low) / (high - low)).astype(np.float32)
+        return windowed(values.astype(np.int16))
     if values.dtype.kind == "f":
         return _unit_floats(values.astype(np.float64))
     raise _no_grey(values.dtype)

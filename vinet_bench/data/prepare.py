@@ -25,11 +25,12 @@ from vinet_bench.data.parts import (
     work,
     write_part,
 )
-from vinet_bench.data.prepared import Description, write_prepared, writing
+from vinet_bench.data.prepared import Description, write_errors, write_prepared
 from vinet_bench.data.readings import Readings
 from vinet_bench.data.workers import each
 from vinet_bench.errors import UserError
 from vinet_bench.progress import Progress
+from vinet_bench.writing import replacing
 
 CLASSES = ("1", "2", "3", "4", "5")
 
@@ -81,12 +82,11 @@ def _parts_folder(out: Path, recipe: Mapping[str, Any]) -> Path:
     """OUT.part/scans. Raises UserError if a command with other settings began it."""
     base = out.with_name(f"{out.name}.part")
     noted, text = base / "recipe.json", json.dumps(recipe, indent=2)
-    with writing(base):
+    with write_errors(base):
         (base / "scans").mkdir(parents=True, exist_ok=True)
         if not noted.exists():
-            beside = noted.with_suffix(".writing")
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(noted)
+            with replacing(noted) as beside:
+                beside.write_text(text, encoding="utf-8")
         if noted.read_text(encoding="utf-8") != text:
             raise UserError(
                 f"{base} was begun with other settings: remove it, or name another --out"

@@ -73,7 +73,7 @@ def is_prepared(folder: Path) -> bool:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """Turns what can befall a file that is written into one line for the user."""
     try:
         yield
@@ -95,7 +95,7 @@ def write_prepared(
     """
     part = folder.with_name(f"{folder.name}.writing")
     try:
-        with writing(folder):
+        with write_errors(folder):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             _write_pieces(part, count, pieces)

@@ -13,7 +13,7 @@ from vinet_bench.data.dataset import PARTS, SliceDataset
 from vinet_bench.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    from vinet_bench.settings import Split as SplitSettings
+    from vinet_bench.settings import SplitSettings
 
 Indices = NDArray[np.int64]
 FINEST = 20  # a share of the slices is k of n folds, n up to this

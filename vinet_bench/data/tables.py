@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vinet_bench.errors import UserError
@@ -81,19 +81,28 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, s
         if header.count(column) != 1:
             many = "two columns" if column in header else "no column"
             raise UserError(f"{name} has {many} '{column}': it needs {wanted}, each once")
-    rows = []
-    for number, record in enumerate(records[1:], start=2):
-        if not any(cell.strip() for cell in record):
-            continue  # a blank line, as spreadsheets leave at the end
-        check_width(name, number, record, header)
-        cells = zip(header, (cell.strip() for cell in record), strict=True)
-        rows.append((number, dict(cells)))
+    rows = list(rows_below(name, header, records[1:]))
     if not rows:
         raise UserError(f"{name} has no rows below its header")
     return rows
 
 
-def check_width(name: str, number: int, record: Sequence[str], header: Sequence[str]) -> None:
+def rows_below(
+    name: str, header: Sequence[str], records: Iterable[Sequence[str]]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The records below a table's header that are not blank, as `read_rows` gives them.
+
+    Raises UserError where one is not as wide as the header.
+    """
+    for number, record in enumerate(records, start=2):
+        if not any(cell.strip() for cell in record):
+            continue  # a blank line, as spreadsheets leave at the end
+        _check_width(name, number, record, header)
+        cells = zip(header, (cell.strip() for cell in record), strict=True)
+        yield number, dict(cells)
+
+
+def _check_width(name: str, number: int, record: Sequence[str], header: Sequence[str]) -> None:
     """Raises UserError where a row has more or fewer cells than the header."""
     if len(record) != len(header):
         raise UserError(

@@ -23,7 +23,7 @@ class Reversed(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, weight: float) -> Tensor:
-    """x itself; what is behind it learns the opposite of what is before it, so many times."""
+    """x itself; the gradient that flows back through it is multiplied by -weight."""
     reversed_: Tensor = Reversed.apply(x, weight)
     return reversed_
 

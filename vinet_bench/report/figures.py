@@ -198,6 +198,17 @@ class Figures:
         found = self.estimate(row, figure)
         return found.mean if found else None
 
+    def merit(self, row: PlanRow, figure: Figure) -> float:
+        """The mean, higher where it is better; NaN where there is none."""
+        mean = self.mean(row, figure)
+        return math.nan if mean is None else -mean if figure.better == "low" else mean
+
+    def best(self, rows: Iterable[PlanRow], kind: str, figure: Figure) -> PlanRow | None:
+        """The first of a kind's rows with the highest merit, or None where no row has any."""
+        merits = [(self.merit(row, figure), row) for row in rows if row["kind"] == kind]
+        known = [(merit, row) for merit, row in merits if not math.isnan(merit)]
+        return max(known, key=lambda pair: pair[0])[1] if known else None
+
     def failures(self, row: PlanRow, figure: Figure | None = None) -> list[Failure]:
         """The row's failed cells: all of them, or those that a figure would have come from."""
         found = sorted(

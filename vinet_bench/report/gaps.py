@@ -67,25 +67,39 @@ def fewer_pictures(context: Context) -> list[str]:
     ]
 
 
-def missing(context: Context) -> list[str]:
-    """Rows and seeds that the plan names and the records lack; the majority has no seed."""
+def costly_rows(context: Context) -> list[str]:
+    """Rows that a run leaves out unless it is asked for them."""
     gone = _not_retrained(context)
-    empty = [row["title"] for row in context.rows if not context.figures.has(row)]
-    empty = [title for title in empty if title not in gone]
-    notes = [f"No records (yet) for: {', '.join(empty)}."] if empty else []
-    if gone:
-        notes.append(f"Costly, and so left out unless --methods names them: {', '.join(gone)}.")
+    words = f"Costly, and so left out unless --methods names them: {', '.join(gone)}."
+    return [words] if gone else []
+
+
+def missing_rows(context: Context) -> list[str]:
+    """Rows that the plan names and the records lack."""
+    gone = _not_retrained(context)
+    titles = (row["title"] for row in context.rows if not context.figures.has(row))
+    empty = [title for title in titles if title not in gone]
+    return [f"No records (yet) for: {', '.join(empty)}."] if empty else []
+
+
+def missing_seeds(context: Context) -> list[str]:
+    """Seeds that the plan names and a row's records lack; the majority has no seed."""
     alike: dict[tuple[str, str], list[str]] = {}
     for row in context.rows:
         gaps = {} if row["name"] == "majority" else _gaps(context, row)
         for lost, headings in gaps.items():
             named = ", ".join(h for h in headings if h) or "figures of the CSV file"
             alike.setdefault((named_seeds(lost), named), []).append(row["title"])
-    return notes + [
+    return [
         f"{', '.join(titles)}: {seeds} missing ({named});"
         " the figure is of the seeds that are there."
         for (seeds, named), titles in alike.items()
     ]
+
+
+def unfinished(context: Context) -> list[str]:
+    """All of a table that failed or is not there yet."""
+    return [*failures(context), *missing_rows(context), *missing_seeds(context)]
 
 
 def left_out(context: Context) -> list[str]:

@@ -186,7 +186,7 @@ _MAP = (
     _own("empty_masks"),
 )
 
-IMPORTANCE = Layout(
+IMPORTANCE_TABLE = Layout(
     "table3",
     "importance-networks",
     "Table III. Importance networks",
@@ -196,7 +196,7 @@ IMPORTANCE = Layout(
     "Importance network",
     own_rows=True,
 )
-CLASSIFIERS = Layout(
+CLASSIFIER_TABLE = Layout(
     "table4",
     "classifiers",
     "Table IV. Classifiers",
@@ -230,7 +230,7 @@ DESTRUCTION = Layout(
     own_rows=True,
 )
 
-_BUILT_IN = (KEEP, OCCLUSION, IMPORTANCE, CLASSIFIERS, DESTRUCTION)
+_BUILT_IN = (KEEP, OCCLUSION, IMPORTANCE_TABLE, CLASSIFIER_TABLE, DESTRUCTION)
 
 
 def layouts_of(plan: Mapping[str, Any]) -> tuple[Layout, ...]:

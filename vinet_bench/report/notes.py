@@ -8,8 +8,14 @@ from vinet_bench.data.dataset import PARTS
 from vinet_bench.report import paper
 from vinet_bench.report.audit.of_networks import COLLAPSED
 from vinet_bench.report.context import Context, named_seeds
-from vinet_bench.report.figures import PlanRow
-from vinet_bench.report.gaps import failures, fewer_pictures, left_out, missing
+from vinet_bench.report.gaps import (
+    costly_rows,
+    failures,
+    fewer_pictures,
+    left_out,
+    missing_rows,
+    missing_seeds,
+)
 from vinet_bench.report.layout import BINS, DESTRUCTION, OCCLUSION, Figure
 from vinet_bench.report.uncertainty import FROM_BEST, FROM_VINET
 from vinet_bench.stats import LEVEL, ranking_agreement
@@ -218,11 +224,11 @@ def _rankings(context: Context) -> list[str]:
     ranked = [row for row in context.rows if row["kind"] in ("method", "control")]
     notes = []
     for first, *others in context.layout.rankings:
-        base = [_merit(context, row, figures[first]) for row in ranked]
-        found = {
-            other: ranking_agreement(base, [_merit(context, row, figures[other]) for row in ranked])
-            for other in others
+        merits = {
+            key: [context.figures.merit(row, figures[key]) for row in ranked]
+            for key in (first, *others)
         }
+        found = {other: ranking_agreement(merits[first], merits[other]) for other in others}
         told = [
             f"{figures[other].heading.removesuffix(' %')} {agreement.tau:.2f} ({agreement.n} rows)"
             for other, agreement in found.items()
@@ -245,7 +251,7 @@ def _claim(context: Context) -> list[str]:
         return []
     first, second = rows[claim.first], rows[claim.second]
     figure = next(f for f in context.layout.figures if f.key == claim.figure)
-    better = _merit(context, first, figure) - _merit(context, second, figure)
+    better = context.figures.merit(first, figure) - context.figures.merit(second, figure)
     if math.isnan(better):
         return []
     tested = context.uncertainty.against(first, figure)
@@ -262,15 +268,10 @@ def _claim(context: Context) -> list[str]:
     ]
 
 
-def _merit(context: Context, row: PlanRow, figure: Figure) -> float:
-    """The row's figure, higher where it is better."""
-    mean = context.figures.mean(row, figure)
-    return math.nan if mean is None else -mean if figure.better == "low" else mean
-
-
 def all_notes(context: Context) -> list[str]:
     """The notes in the order of print: failures first, then what the figures mean."""
-    made: list[Callable[[Context], list[str]]] = [failures, missing, fewer_pictures, _collapsed]
+    made: list[Callable[[Context], list[str]]] = [failures, missing_rows, costly_rows]
+    made += [missing_seeds, fewer_pictures, _collapsed]
     made += [_vinets] if context.layout.own_rows else []
     made += [
         _own,

@@ -172,9 +172,10 @@ def _columns(figure: Figure) -> list[str]:
 
 def to_csv(table: Table) -> str:
     """One line a row, shares (not percent), means over seeds (with cross-validation over pictures).
-    _ci: half width of the t interval
-    over seeds; _low, _high: 95 % interval over patients and seeds; _p_vinet, _p_best: adjusted p
-    of the difference."""
+
+    _ci: half width of the t interval over seeds; _low, _high: 95 % interval over patients and
+    seeds; _p_vinet, _p_best: adjusted p of the difference.
+    """
     layout, uncertainty = table.layout, table.uncertainty
     keys = [column for figure in layout.figures for column in _columns(figure)]
     columns = ["method", "kind", "seeds", "pictures", *keys, "error"]

@@ -56,7 +56,9 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Table(Sheet):
-    """A run's table, with what its figures are made of."""
+    """A run's table, with what its figures are made of; unfinished: those of its notes that say
+    what failed or is missing."""
 
     layout: Layout = field(kw_only=True)
     uncertainty: Uncertainty = field(kw_only=True)
+    unfinished: list[str] = field(kw_only=True)

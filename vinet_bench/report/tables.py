@@ -8,6 +8,7 @@ from vinet_bench.errors import UserError
 from vinet_bench.report.audit import Finding, audit
 from vinet_bench.report.context import Context, reasons
 from vinet_bench.report.figures import Figures, PlanRow
+from vinet_bench.report.gaps import unfinished
 from vinet_bench.report.layout import ABSENT, DESTRUCTION, Figure, Layout, layouts_of
 from vinet_bench.report.notes import all_notes, all_warnings
 from vinet_bench.report.rows import NETWORKS, rows_of
@@ -99,6 +100,7 @@ def _table(layout: Layout, run: Run, figures: Figures, findings: Sequence[Findin
         [f for f in findings if f.protocol in ("", layout.protocol)],
         layout=layout,
         uncertainty=uncertainty,
+        unfinished=unfinished(context),
     )
 
 

@@ -93,10 +93,7 @@ class Uncertainty:
 
     def _best(self, figure: Figure) -> PlanRow | None:
         """The method, not a control, with the best figure."""
-        sign = 1 if figure.better == "high" else -1
-        means = [(self.figures.mean(r, figure), r) for r in self.rows if r["kind"] == "method"]
-        known = [(sign * mean, row) for mean, row in means if mean is not None]
-        return max(known, key=lambda pair: pair[0])[1] if known else None
+        return self.figures.best(self.rows, "method", figure)
 
     def against(self, base: PlanRow | None, figure: Figure) -> PairedTests | None:
         """Every other row with this one; None without scores."""

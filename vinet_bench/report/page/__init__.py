@@ -45,7 +45,7 @@ def to_html(run: Run, made: Mapping[str, Table]) -> str:
         title=_title(run),
         facts=facts(run.plan),
         verdict=verdict(made),
-        unfinished=unfinished(made),
+        unfinished=_unfinished(made),
         sections=sections,
         curves=_drawing(curves_figure(drawn)) if drawn else None,
         audit=_by_table(made),
@@ -65,15 +65,9 @@ def _title(run: Run) -> str:
     return f"{name}, {run.plan.get('preset', 'no preset')}"
 
 
-def unfinished(made: Mapping[str, Table]) -> list[str]:
-    """What is failed or missing, in the words of the tables' notes."""
-    lacks = ("(", "No records", "missing")
-    return [
-        f"{table.title}: {note}"
-        for table in made.values()
-        for note in table.notes
-        if note.startswith(lacks[:2]) or f" {lacks[2]} (" in note
-    ]
+def _unfinished(made: Mapping[str, Table]) -> list[str]:
+    """What failed or is missing of every table."""
+    return [f"{table.title}: {words}" for table in made.values() for words in table.unfinished]
 
 
 def _section(number: int, table: Table, details: Details) -> Section:

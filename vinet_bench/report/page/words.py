@@ -105,7 +105,8 @@ def _best(table: Table) -> str:
     tested = (f for f in tested if any(c.key == f.key for c in table.columns))
     # Where controls have one budget only, methods are compared at it.
     figure = min(tested, key=lambda f: not f.equal, default=None)
-    best = _first(table, figure, "method") if figure else None
+    of = table.uncertainty
+    best = of.figures.best(of.rows, "method", figure) if figure else None
     if figure is None or best is None:
         return ""
     title, named = table.title.split(". ", 1)[-1], figure.heading.removesuffix(" %")
@@ -115,17 +116,6 @@ def _best(table: Table) -> str:
 
 def _told(table: Table, row: PlanRow, figure: Figure) -> str:
     return f"{row['title']} with {printed(table, row['name'], figure.key)}"
-
-
-def _first(table: Table, figure: Figure | None, kind: str) -> PlanRow | None:
-    """The best row of a kind."""
-    if figure is None:
-        return None
-    rows = (row for row in table.uncertainty.rows if row["kind"] == kind)
-    means = [(table.uncertainty.figures.mean(row, figure), row) for row in rows]
-    known = [(mean, row) for mean, row in means if mean is not None]
-    sign = 1 if figure.better == "high" else -1
-    return max(known, key=lambda pair: sign * pair[0])[1] if known else None
 
 
 def _vinet(table: Table, best: PlanRow, figure: Figure) -> str:
@@ -142,12 +132,11 @@ def _vinet(table: Table, best: PlanRow, figure: Figure) -> str:
 
 
 def _control(table: Table, best: PlanRow, figure: Figure) -> str:
-    control = _first(table, figure, "control")
+    figures = table.uncertainty.figures
+    control = figures.best(table.uncertainty.rows, "control", figure)
     if control is None:
         return ""
-    means = [table.uncertainty.figures.mean(row, figure) for row in (best, control)]
-    sign = 1 if figure.better == "high" else -1
-    beaten = sign * (means[0] or 0.0) > sign * (means[1] or 0.0)
+    beaten = figures.merit(best, figure) > figures.merit(control, figure)
     words = "; the best control is " + _told(table, control, figure)
     return words if beaten else f"{words}, which no method beats"
 
