@@ -31,7 +31,7 @@ from vinet_bench.run import run
 from vinet_bench.seeds import picture_hash
 from vinet_bench.settings import Curves
 from vinet_bench.store import Store
-from vinet_bench.training import fit
+from vinet_bench.training import Fit, fit
 from vinet_bench.workshop import Workshop
 
 CHANGES = (
@@ -58,6 +58,19 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return fit(model, *rest)
 
     monkeypatch.setattr("vinet_bench.trained.fit", counted)
+    return given
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The same; the networks stay as they were made, for who counts them alone."""
+    given: list[str] = []
+
+    def left(model: Any, *rest: Any) -> Fit:
+        given.append(type(model).__name__)
+        return Fit((1.0,), (1.0,), 1)
+
+    monkeypatch.setattr("vinet_bench.trained.fit", left)
     return given
 
 
@@ -121,10 +134,10 @@ def test_what_is_kept_and_what_is_removed_make_the_picture(shop: Workshop) -> No
         assert set(found["masks"][part].images.flatten().tolist()) == {0, 255}
 
 
-def test_as_many_trainings_as_were_foretold(tmp_path: Path, fits: list[str]) -> None:
+def test_as_many_trainings_as_were_foretold(tmp_path: Path, untrained: list[str]) -> None:
     plan, folder = plan_of("cam", "random", seeds=2), tmp_path / "run"
     found = forecast(["budget-curves"], plan, folder, "cpu")
-    assert (fits, folder.exists()) == ([], False)
+    assert (untrained, folder.exists()) == ([], False)
     assert found.cells == 2 * 4
     # Per seed two methods at two budgets, three networks each, and Original.
     assert found.trainings == {"resnet18": 2 * (2 * 2 * 3 + 1), "classifier": 2}
@@ -133,18 +146,18 @@ def test_as_many_trainings_as_were_foretold(tmp_path: Path, fits: list[str]) -> 
     )
     outcome = run(["budget-curves"], plan, folder, "cpu")
     assert outcome.failed == ()
-    assert (fits.count("ResNet"), fits.count("VGGGAP"), len(fits)) == (26, 2, 28)
+    assert (untrained.count("ResNet"), untrained.count("VGGGAP"), len(untrained)) == (26, 2, 28)
     done = forecast(["budget-curves"], plan, folder, "cpu")
     assert (done.cells, done.trainings, done.hours) == (0, {}, 0)
 
 
 @pytest.mark.parametrize("name", ["keep-important", "occlusion", "policies", "localisation"])
-def test_other_protocols_are_counted_too(tmp_path: Path, fits: list[str], name: str) -> None:
+def test_other_protocols_are_counted_too(tmp_path: Path, untrained: list[str], name: str) -> None:
     plan = plan_of("vinet", "random", changes=("control_budget=vinet",))
     found = forecast([name], plan, tmp_path / "run", "cpu")
     assert not found.uncounted
     run([name], plan, tmp_path / "run", "cpu")
-    assert len(fits) == sum(found.trainings.values()) > 0
+    assert len(untrained) == sum(found.trainings.values()) > 0
 
 
 def test_who_does_not_say_is_named(tmp_path: Path) -> None:
@@ -247,12 +260,12 @@ def test_test_maps_and_controls_know_no_folds(shop: Workshop) -> None:
     assert not torch.equal(other.maps("saliency", 0, "train"), shop.maps("saliency", 0, "train"))
 
 
-def test_folds_are_counted_and_told(tmp_path: Path, fits: list[str]) -> None:
+def test_folds_are_counted_and_told(tmp_path: Path, untrained: list[str]) -> None:
     plan, folder = plan_of("saliency", changes=("curves.cross_fit=2",)), tmp_path / "run"
     found = forecast(["budget-curves"], plan, folder, "cpu")
     assert found.trainings == {"resnet18": 7, "classifier": 3}
     assert run(["budget-curves"], plan, folder, "cpu").failed == ()
-    assert (fits.count("ResNet"), fits.count("VGGGAP")) == (7, 3)
+    assert (untrained.count("ResNet"), untrained.count("VGGGAP")) == (7, 3)
     assert float(lines(folder, "budget-curves")["saliency"]["folds"]) == 2
 
 

@@ -1,11 +1,10 @@
 """A run on a Ray cluster gives the bytes of a run in one process, whatever is lost on the way."""
 
 import os
-import subprocess
-import sys
-import time
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,27 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.tiny import registered
+from benchmarks.tiny import DEADLY, SLOW, registered
+from tests.commands import Command, assert_one_line
+from tests.test_run import BOTH, fast_plan, options, written
 from vinet_bench.cluster import CALM, HUGE_PAGES, Cluster, Made, Shelf, connected
 from vinet_bench.networks_needed import Maps, Network, Start
 from vinet_bench.plan import make_plan
 from vinet_bench.protocols import protocol
 from vinet_bench.records import Cell
-from vinet_bench.run import run
+from vinet_bench.run import Outcome, run
 from vinet_bench.stored_run import read_seconds, read_states
 from vinet_bench.task_graph import needs
 
-METHODS = "vinet,cam,random,outline"
-RUN = [
-    *("run", "all", "--preset", "smoke", "--methods", METHODS, "--set", "threads=1"),
-    *("--device", "cpu", "--out"),
-]
 
-
-def command(*arguments: str) -> subprocess.Popen[str]:
-    code = "from vinet_bench.cli import main; main()"
-    words = [sys.executable, "-c", code, *arguments]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def words(folder: Path, *more: str) -> list[str]:
+    """A run as the command is asked for it."""
+    return ["run", "all", *options(folder), "--set", "threads=1", "--device", "cpu", *more]
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -41,11 +35,20 @@ def tables(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    _, errors = (process := command(*RUN, str(folder))).communicate()
-    assert process.returncode == 0, errors
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of some of the methods in this process."""
+    folder = tmp_path_factory.mktemp("begun") / "run"
+    plan = fast_plan("vinet", "random", changes=("threads=1",))
+    assert run(BOTH, plan, folder, "cpu").failed == ()
     return folder
+
+
+@pytest.fixture(scope="module")
+def alone(begun: Path) -> dict[str, bytes]:
+    """The tables of a run in this process."""
+    folder = Path(shutil.copytree(begun, begun.with_name("alone")))
+    assert run(BOTH, fast_plan(changes=("threads=1",)), folder, "cpu").failed == ()
+    return written(folder)
 
 
 @pytest.fixture
@@ -58,21 +61,27 @@ def cluster() -> Iterator[Any]:
 
 
 def test_a_node_is_lost_in_the_middle_and_the_tables_are_the_same(
-    alone: Path, cluster: Any, tmp_path: Path
+    alone: dict[str, bytes], cluster: Any, command: Command
 ) -> None:
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    folder = tmp_path / "run"
-    process = command(*RUN, str(folder), "--ray", cluster.address)
-    while not any(state.state == "done" for state in states(folder)):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
-    assert any(state.state == "waiting" for state in states(folder))
-    cluster.remove_node(second, allow_graceful=False)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert tables(folder) == tables(alone)
+    folder = command.folder / "run"
+    with ThreadPoolExecutor() as pool:
+        lost = pool.submit(lose, cluster, second, folder, over := Event())
+        ended = command(*words(folder, "--ray", cluster.address))
+        over.set()
+    assert (ended.code, lost.exception()) == (0, None), ended.err
+    assert "waiting" in lost.result()
+    assert tables(folder) == alone
     assert list(folder.rglob("*.part-*")) == []
+
+
+def lose(nodes: Any, node: Any, folder: Path, over: Event) -> set[str]:
+    """The states of the cells when the first has ended and the node is taken away."""
+    while "done" not in (seen := {state.state for state in states(folder)}):
+        assert not over.wait(0.2), "the run has ended"
+    nodes.remove_node(node, allow_graceful=False)
+    return seen
 
 
 def states(folder: Path) -> list[Any]:
@@ -84,25 +93,22 @@ def states(folder: Path) -> list[Any]:
         return []
 
 
-def test_a_run_goes_on_with_workers_where_one_process_began(alone: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_workers_where_one_process_began(
+    begun: Path, alone: dict[str, bytes], command: Command
+) -> None:
     pytest.importorskip("ray")
-    folder = tmp_path / "run"
-    first = [word.replace(METHODS, "vinet,random") for word in RUN]
-    assert command(*first, str(folder)).wait() == 0
-    process = command(*RUN, str(folder), "--workers", "2")
-    out, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert "10 cells made, 13 found" in out
+    folder = Path(shutil.copytree(begun, command.folder / "run"))
+    ended = command(*words(folder, "--workers", "2"))
+    assert ended.code == 0, ended.err
+    assert "5 cells made, 13 found" in ended.out
     assert read_seconds(folder)[Start()] > 0
-    assert tables(folder) == tables(alone)
+    assert tables(folder) == alone
 
 
-def test_no_cluster_at_the_address_is_one_line(tmp_path: Path) -> None:
+def test_no_cluster_at_the_address_is_one_line(command: Command) -> None:
     pytest.importorskip("ray")
-    process = command(*RUN, str(tmp_path / "run"), "--ray", "127.0.0.1:1")
-    _, errors = process.communicate()
-    assert process.returncode == 2
-    assert errors.splitlines()[-1].startswith("vinet-bench: --ray 127.0.0.1:1: no cluster there")
+    ended = command(*words(command.folder / "run", "--ray", "127.0.0.1:1"))
+    assert_one_line(ended, "--ray 127.0.0.1:1: no cluster there")
 
 
 def test_a_ray_begun_here_is_calm_where_the_environment_says_nothing_else(
@@ -150,27 +156,28 @@ def test_what_is_handed_over_cannot_be_changed(tmp_path: Path) -> None:
     assert list(shelf.made) == [("scores", "key")]
 
 
-def test_a_cell_that_kills_its_worker_three_times_is_a_failed_row(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    plan = make_plan(preset="smoke", seeds=1, rows=["tiny", "deadly"], changes=["threads=1"])
-    with registered():
-        outcome = run(["tiny"], plan, tmp_path / "run", "cpu", cluster=Cluster(workers=1))
-    (reason,) = outcome.failed
-    assert reason.startswith("tiny deadly seed 0: its worker was lost 3 times (WorkerCrashedError")
-    assert {s.cell.variant: s.state for s in states(tmp_path / "run")} == {
-        "tiny": "done", "deadly": "failed",
-    }  # fmt: skip
+@dataclass(frozen=True)
+class Tiny:
+    """A run of tiny cells: how it ended, and the cells' states then and while it ran."""
+
+    outcome: Outcome
+    ended: dict[str, str]
+    running: set[tuple[str, str]]
 
 
-def test_status_shows_what_workers_are_making(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     pytest.importorskip("ray")
-    plan = make_plan(preset="smoke", seeds=1, rows=["slow"], changes=["threads=1"])
+    folder, rows = tmp_path_factory.mktemp("tiny") / "run", [SLOW, DEADLY]
+    plan = make_plan(preset="smoke", seeds=1, rows=rows, changes=["threads=1"])
     with registered(), ThreadPoolExecutor() as pool:
-        ended = pool.submit(running_until, event := Event(), tmp_path)
-        run(["tiny"], plan, tmp_path, "cpu", cluster=Cluster(workers=1))
-        event.set()
-    assert {(state.cell.variant, state.host) for state in ended.result()} == {("slow", "")}
-    assert [state.state for state in states(tmp_path)] == ["done"]
+        seen = pool.submit(running_until, event := Event(), folder)
+        try:
+            outcome = run(["tiny"], plan, folder, "cpu", cluster=Cluster(workers=1))
+        finally:
+            event.set()
+    ended = {state.cell.variant: state.state for state in states(folder)}
+    return Tiny(outcome, ended, {(state.cell.variant, state.host) for state in seen.result()})
 
 
 def running_until(event: Event, folder: Path) -> list[Any]:
@@ -179,3 +186,14 @@ def running_until(event: Event, folder: Path) -> list[Any]:
     while not event.wait(0.1):
         seen += [state for state in states(folder) if state.state == "running"]
     return seen
+
+
+def test_a_cell_that_kills_its_worker_three_times_is_a_failed_row(tiny: Tiny) -> None:
+    (reason,) = tiny.outcome.failed
+    assert reason.startswith("tiny deadly seed 0: its worker was lost 3 times (WorkerCrashedError")
+    assert tiny.ended == {SLOW: "done", DEADLY: "failed"}
+
+
+def test_status_shows_what_workers_are_making(tiny: Tiny) -> None:
+    # The deadly one is seen or not: its process ends as soon as it has said so.
+    assert tiny.running - {(DEADLY, "")} == {(SLOW, "")}

@@ -147,25 +147,37 @@ def test_a_dead_model_is_not_saved(command: Command) -> None:
 
 FRESH = """
 import sys, pathlib, numpy, torch
-from vinet_bench.models import TrainedVINet
 from vinet_bench.machine import Machine
-folder = pathlib.Path(sys.argv[1])
-model = TrainedVINet.load(folder, Machine(torch.device("cpu"), bfloat16=False))
-images = torch.from_numpy(numpy.load(sys.argv[2]))[:, None]
-numpy.savez(sys.argv[3], probabilities=model.probabilities(images), maps=model.maps(images))
+from vinet_bench.models import TrainedVINet
+images = torch.from_numpy(numpy.load(sys.argv[1]))[:, None]
+for folder, found in zip(sys.argv[2::2], sys.argv[3::2]):
+    model = TrainedVINet.load(pathlib.Path(folder), Machine(torch.device("cpu"), bfloat16=False))
+    numpy.savez(found, probabilities=model.probabilities(images), maps=model.maps(images))
 """
+Kept = tuple[TrainedVINet, Path]
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    trained: Kept, foreign: Kept, slices: NDArray[np.uint8],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:  # fmt: skip
+    """The folder with what a fresh process found, which loaded each model."""
+    folder = tmp_path_factory.mktemp("fresh")
+    np.save(folder / "slices.npy", slices)
+    words = [sys.executable, "-c", FRESH, folder / "slices.npy"]
+    words += [trained[1], folder / "trained.npz", foreign[1], folder / "foreign.npz"]
+    subprocess.run([str(word) for word in words], check=True)
+    return folder
 
 
 @pytest.mark.parametrize("which", ["trained", "foreign"])
 def test_a_fresh_process_gives_the_same_bits(
-    which: str, request: pytest.FixtureRequest, slices: NDArray[np.uint8], tmp_path: Path
+    which: str, request: pytest.FixtureRequest, slices: NDArray[np.uint8], loaded: Path
 ) -> None:
-    model, folder = request.getfixturevalue(which)
-    np.save(tmp_path / "slices.npy", slices)
-    words = [sys.executable, "-c", FRESH, folder, tmp_path / "slices.npy", tmp_path / "found.npz"]
-    subprocess.run([str(word) for word in words], check=True)
+    model, _ = request.getfixturevalue(which)
     images = torch.from_numpy(slices)[:, None]
-    with np.load(tmp_path / "found.npz") as found:
+    with np.load(loaded / f"{which}.npz") as found:
         assert np.array_equal(found["probabilities"], model.probabilities(images).numpy())
         assert np.array_equal(found["maps"], model.maps(images).numpy())
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from torch.backends import cudnn
 
+from tests.commands import Command, assert_one_line
 from tests.synthetic import a_big_run
 from tests.test_showcase import a_shop
 from vinet_bench.description import describe
@@ -62,16 +62,10 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(small_disk: Path) -> None:
     assert {state.state for state in read_states(folder)[0]} == {"done"}
 
 
-def test_a_full_disk_is_one_line_and_exit_code_2(small_disk: Path) -> None:
-    code = "from vinet_bench.cli import main; main()"
+def test_a_full_disk_is_one_line_and_exit_code_2(small_disk: Path, command: Command) -> None:
     options = ["--preset", "smoke", "--methods", "random", "--set", "control_budget=0.1"]
-    command = [sys.executable, "-c", code, "run", "occlusion", *options]
-    ended = subprocess.run(
-        [*command, "--out", str(small_disk / "run")], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
-    assert ended.stderr.startswith("vinet-bench: cannot write to ")
+    ended = command("run", "occlusion", *options, "--out", str(small_disk / "run"))
+    assert_one_line(ended, "vinet-bench: cannot write to ")
 
 
 def test_a_failed_write_of_scores_stops_the_run(
