@@ -168,7 +168,7 @@ def test_the_paper_is_taken_as_exact(tmp_path: Path) -> None:
     assert cells(shown, "cam") == {"a": "–", "b": "78.35", "difference": "–"}
     assert "exact" in noted(shown, "95 % interval")
     assert "10.1109/TMM" in noted(shown, "B: the paper, Table I")
-    assert noted(shown, "Other in A than in the paper: vinet.alpha = 1.0 (paper 0.25)")
+    assert noted(shown, "Other in A than in the preset paper: vinet.alpha = 1.0 (paper 0.25)")
     assert noted(shown, "In B alone: Original, VBP, CAM.")
 
 

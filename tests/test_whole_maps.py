@@ -156,7 +156,7 @@ class Reading:
 
         return _Part(labels=np.zeros(6, np.int64))
 
-    def maps(self, name: str, seed: int, part: str) -> Tensor:
+    def living(self, name: str, seed: int, part: str) -> Tensor:
         return self.all_maps[name]
 
     def predict_original(self, seed: int, images: Tensor) -> NDArray[np.float32]:
