@@ -16,8 +16,10 @@ def unet(width: float) -> nn.Module:
 
 
 def shallow_unet(width: float) -> nn.Module:
-    """U-Net of three levels over a ResNet-18's first two stages. Borders repeat, since zeros there
-    would tell it where the centre is. (B, 1, H, W) -> (B, 1, H, W)."""
+    """U-Net of three levels, over a ResNet-18's first stages, whose borders repeat.
+
+    Zeros there would tell it where the centre is. (B, 1, H, W) -> (B, 1, H, W).
+    """
     decoder = [max(8, round(c * width)) for c in (64, 32, 16)]
     network = smp.Unet(
         "tu-resnet18",

@@ -6,9 +6,11 @@ from vinet_bench.networks.sizes import Padded, scaled
 
 
 def local(width: float) -> nn.Module:
-    """Six convolutions whose receptive field is 33 x 33 pixels: enough to tell a nodule from a
-    vessel or the chest's wall, too little for what lies elsewhere. Borders repeat, since zeros
-    there would tell it where the centre is. (B, 1, H, W) -> (B, 1, H, W)."""
+    """Six convolutions that see 33 x 33 pixels, whose borders repeat.
+
+    Enough to tell a nodule from a vessel or the chest's wall, too little for what lies elsewhere;
+    zeros at the border would tell it where the centre is. (B, 1, H, W) -> (B, 1, H, W).
+    """
     narrow, wide = scaled(24, width), scaled(48, width)
     network = nn.Sequential(
         *_block(1, narrow),
