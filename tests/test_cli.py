@@ -242,6 +242,13 @@ def test_listings(command: Command, what: str, words: list[str]) -> None:
     assert list(command.folder.iterdir()) == []
 
 
+def test_a_network_is_one_line_however_much_is_said_of_it(command: Command) -> None:
+    from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
+
+    names = [line.split()[0] for line in command("list", "networks").out.splitlines()]
+    assert names == [*CLASSIFIERS, "timm:NAME", *IMPORTANCE, "smp:NAME"]
+
+
 def test_every_method_of_the_default_is_listed(command: Command) -> None:
     from vinet_bench.presets import DEFAULT_METHODS
 

@@ -51,7 +51,7 @@ def _list_protocols() -> list[tuple[str, ...]]:
 def _list_datasets() -> list[tuple[str, ...]]:
     from vinet_bench.data import sources
 
-    named = [(name, (source.__doc__ or "").strip()) for name, source in sources().items()]
+    named = [(name, _first_line(source)) for name, source in sources().items()]
     return [
         *named,
         ("DIR", "any folder with labels.csv: image, label, patient; mask, split"),
@@ -63,15 +63,20 @@ def _list_networks() -> list[tuple[str, ...]]:
     from vinet_bench.networks import CLASSIFIERS, IMPORTANCE
 
     return [
-        *((name, "classifier", build.__doc__ or "") for name, build in CLASSIFIERS.items()),
+        *((name, "classifier", _first_line(build)) for name, build in CLASSIFIERS.items()),
         ("timm:NAME", "classifier", "any of timm's, e.g. timm:convnext_tiny"),
-        *((name, "importance", build.__doc__ or "") for name, build in IMPORTANCE.items()),
+        *((name, "importance", _first_line(build)) for name, build in IMPORTANCE.items()),
         (
             "smp:NAME",
             "importance",
             "any of segmentation_models_pytorch's, e.g. smp:FPN",
         ),
     ]
+
+
+def _first_line(made: object) -> str:
+    """Of what it says of itself."""
+    return (made.__doc__ or "").strip().partition("\n")[0]
 
 
 def _list_presets() -> list[tuple[str, ...]]:
