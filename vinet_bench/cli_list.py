@@ -75,7 +75,7 @@ def _list_networks() -> list[tuple[str, ...]]:
 
 
 def _first_line(made: object) -> str:
-    """Of what it says of itself."""
+    """The first line of its docstring."""
     return (made.__doc__ or "").strip().partition("\n")[0]
 
 
