@@ -48,7 +48,9 @@ class Variant:
 
 _YARD, _OURS, _OTHERS = "yardsticks", "sealed", "sealed, other networks"
 _ALONE, _STEPS = "one idea alone", "steps towards it"
-_FREE: dict[str, float | str] = {"form": "free", "critic": 0.0}
+# What the steps were taken with; the shallow U-Net came last.
+_LOCAL: dict[str, float | str] = {"importance": "local"}
+_FREE = _LOCAL | {"form": "free", "critic": 0.0}
 # The paper's training but for the price, which rests while the classifier cannot do its work.
 _BUDGET = _FREE | {"masks": "own", "target": "label", "complement": 0.0, "moves": 0.0}
 _PRICE = _BUDGET | {"share": 0.0}
@@ -57,8 +59,8 @@ VARIANTS = {
     "outline": Variant("Outline", _YARD, method="outline"),
     "centre": Variant("Centre", _YARD, method="centre"),
     "sealed": Variant("Sealed", _OURS),
-    "shallow-unet": Variant("Sealed, shallow U-Net", _OTHERS, {"importance": "shallow-unet"}),
-    "densenet": Variant("Sealed, DenseNet-121", _OTHERS, {"classifier": "densenet121"}),
+    "local": Variant("Sealed, local network", _OTHERS, _LOCAL),
+    "densenet": Variant("The same, DenseNet-121", _OTHERS, _LOCAL | {"classifier": "densenet121"}),
     "price": Variant("A price that follows the classifier", _ALONE, _PRICE),
     "budget": Variant("A fixed share", _ALONE, _BUDGET),
     "random-masks": Variant("Random masks", _ALONE, _PRICE | {"masks": "random"}),
@@ -66,7 +68,7 @@ VARIANTS = {
     "critic": Variant("A critic", _ALONE, _PRICE | {"critic": 1.0}),
     "views": Variant("Other views", _ALONE, _PRICE | {"views": True}),
     "samples": Variant("Four samples of noise", _ALONE, _PRICE | {"samples": 4}),
-    "disc": Variant("A disc, no critic", _STEPS, {"critic": 0.0}),
+    "disc": Variant("A disc, no critic", _STEPS, _LOCAL | {"critic": 0.0}),
     "free": Variant("Any pixels, no critic", _STEPS, _FREE),
     "swap": Variant("The same, swap for noise", _STEPS, _FREE | {"replace": "swap"}),
     "label": Variant("The same, for the label", _STEPS, _FREE | {"target": "label"}),

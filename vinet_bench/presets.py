@@ -56,7 +56,7 @@ _SEALED = SealedTraining(
     epochs=30,
     batch=16,
     width=0.5,
-    importance="local",
+    importance="shallow-unet",
     classifier="resnet18",
 )
 _TINY = {"epochs": 2, "batch": 16, "width": 0.25}

@@ -76,7 +76,7 @@ class VINetTraining(Training):
 class SealedTraining(Training):
     """A VINet whose map cannot be a code (docs/sealed.md), and what else was tried to that end."""
 
-    importance: str = Field("deeplabv3plus", description="importance network, ours or smp:NAME")
+    importance: str = Field("shallow-unet", description="importance network, ours or smp:NAME")
     classifier: str = Field("seresnet50", description="classifier, ours or timm:NAME")
     share: float = Field(
         0.04, ge=0, lt=1, description="share of the pixels that every map keeps; 0: Eq. 1, a price"
