@@ -281,6 +281,7 @@ def test_unknown_patients_deserve_a_look(phantom: SliceDataset) -> None:
     assert of_data(data, a_split(data))["patients"].verdict == "look"
 
 
+@pytest.mark.slow
 def test_the_smoke_run_is_left_alone(tmp_path: Path) -> None:
     """Its networks learn next to nothing, which the audit says; no map is called a code for it."""
     names = ["vinet", "vbp", "cam", "lrp", "lrp-epsilon", "gradcam", "ig", "random", "outline"]

@@ -60,6 +60,7 @@ def cluster() -> Iterator[Any]:
     nodes.shutdown()
 
 
+@pytest.mark.slow
 def test_a_node_is_lost_in_the_middle_and_the_tables_are_the_same(
     alone: dict[str, bytes], cluster: Any, command: Command
 ) -> None:
@@ -93,6 +94,7 @@ def states(folder: Path) -> list[Any]:
         return []
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_workers_where_one_process_began(
     begun: Path, alone: dict[str, bytes], command: Command
 ) -> None:
@@ -188,6 +190,7 @@ def running_until(event: Event, folder: Path) -> list[Any]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_cell_that_kills_its_worker_three_times_is_a_failed_row(tiny: Tiny) -> None:
     (reason,) = tiny.outcome.failed
     assert reason.startswith("tiny deadly seed 0: its worker was lost 3 times (WorkerCrashedError")

@@ -59,7 +59,7 @@ def maps(chosen: SaliencyMethod, name: str) -> Tensor:
 
 
 def plan(*methods: str, changes: tuple[str, ...] = (), **options: Any) -> Plan:
-    fast = ("phantom.slices=60", "control_budget=0.1", "explained.epochs=1", "retrain.epochs=1")
+    fast = ("phantom.slices=30", "control_budget=0.1", "explained.epochs=1", "retrain.epochs=1")
     return make_plan(
         preset="smoke",
         methods=list(methods),

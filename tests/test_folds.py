@@ -374,6 +374,7 @@ def asked(folder: Path, *changes: str) -> list[str]:
     return ["--data", str(folder), "--preset", "smoke", "--methods", "random,outline", *sets]
 
 
+@pytest.mark.slow
 def test_a_run_of_two_folds_tests_every_picture_of_a_folder(command: Command) -> None:
     mine = make_folder(command.folder / "mine", masks=True, patients=True)
     words = [*asked(mine, *FAST), "--seeds", "2", "--out", "run"]

@@ -221,6 +221,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_train_goes_on_to_the_same_bytes(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

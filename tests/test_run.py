@@ -310,6 +310,7 @@ def broken(images: Tensor) -> Tensor:
     raise RuntimeError("out of\nluck, with [brackets] & 100 %")
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_is_a_row_and_others_go_on(
     copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,6 +102,7 @@ def records_of(folder: Path) -> dict[tuple[Cell, str], Record]:
     return {(r.cell, r.metric): r for r in read_run(folder).records if r.metric != TIMED}
 
 
+@pytest.mark.slow
 def test_no_figure_depends_on_the_size_of_batches(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
