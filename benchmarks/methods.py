@@ -18,7 +18,7 @@ from benchmarks.turns import seconds
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.phantom import PhantomSettings, phantom
 from vinet_bench.methods import MethodInfo, SaliencyMethod, in_order, method, methods
-from vinet_bench.models import build_vinet
+from vinet_bench.models import build_sealed, build_vinet
 from vinet_bench.networks import build_classifier
 from vinet_bench.presets import PRESETS
 
@@ -33,7 +33,8 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     asked = options.parse_args()
     data = phantom(PhantomSettings(slices=max(64, asked.batch), size=asked.size))
-    networks = {kind: _network(kind, data, asked.width) for kind in ("classifier", "vinet")}
+    kinds = ("classifier", "vinet", "sealed")
+    networks = {kind: _network(kind, data, asked.width) for kind in kinds}
     images = torch.from_numpy(data.pictures(slice(asked.batch)))
     print("method                     maps/s  x forward: min, median, max       passes    fit s")
     for name in in_order(asked.names or methods()):
@@ -43,10 +44,13 @@ def main() -> None:
 
 
 def _network(kind: str, data: SliceDataset, width: float) -> nn.Module:
+    quick, classes = PRESETS["quick"].settings, data.num_classes
     if kind == "vinet":
-        model: nn.Module = build_vinet(PRESETS["quick"].settings.vinet, 5, data.size, 0)
+        model: nn.Module = build_vinet(quick.vinet, classes, data.size, 0)
+    elif kind == "sealed":
+        model = build_sealed(quick.sealed, classes, data.size, 0)
     else:
-        model = build_classifier("vgg16", data.num_classes, 0, width)
+        model = build_classifier("vgg16", classes, 0, width)
     return model.eval().requires_grad_(False)
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import methods as speed
 from benchmarks.__main__ import table, write
 from benchmarks.turns import Better, Ratio, in_turn
+from vinet_bench.methods import in_order, method, methods
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,16 @@ def test_every_round_is_written(tmp_path: Path) -> None:
         ("2", "3.0", "2.0", "6.0"),
     ]
     assert table(ratios).row_count == 1
+
+
+def test_a_method_of_every_kind_has_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    infos = [method(name).info for name in methods()]
+    names = {info.explains: info.name for info in infos if not (info.needs or info.costly)}
+    assert set(names) == {"classifier", "vinet", "sealed", "nothing"}
+    small = ["--size", "32", "--width", "0.25", "--batch", "2", "--rounds", "1"]
+    monkeypatch.setattr("sys.argv", ["methods", *names.values(), *small])
+    speed.main()
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert tuple(line.split()[0] for line in lines) == in_order(names.values())
