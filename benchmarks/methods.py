@@ -18,7 +18,7 @@ from benchmarks.turns import seconds
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.phantom import PhantomSettings, phantom
 from vinet_bench.methods import MethodInfo, SaliencyMethod, in_order, method, methods
-from vinet_bench.models import build_sealed, build_vinet
+from vinet_bench.models import build_vinet
 from vinet_bench.networks import build_classifier
 from vinet_bench.presets import PRESETS
 
@@ -45,12 +45,10 @@ def main() -> None:
 
 def _network(kind: str, data: SliceDataset, width: float) -> nn.Module:
     quick, classes = PRESETS["quick"].settings, data.num_classes
-    if kind == "vinet":
-        model: nn.Module = build_vinet(quick.vinet, classes, data.size, 0)
-    elif kind == "sealed":
-        model = build_sealed(quick.sealed, classes, data.size, 0)
+    if kind == "classifier":
+        model: nn.Module = build_classifier("vgg16", classes, 0, width)
     else:
-        model = build_classifier("vgg16", classes, 0, width)
+        model = build_vinet(getattr(quick, kind), classes, data.size, 0)
     return model.eval().requires_grad_(False)
 
 

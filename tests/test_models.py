@@ -57,6 +57,13 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedVINet, Pat
 
 
 @pytest.fixture(scope="session")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedVINet, Path]:
+    folder = tmp_path_factory.mktemp("models") / "sealed"
+    chosen = plan("sealed.importance=local", "sealed.epochs=1")
+    return train_vinet(chosen, 3, folder, "cpu", method="vinet-sealed"), folder
+
+
+@pytest.fixture(scope="session")
 def slices() -> NDArray[np.uint8]:
     settings = plan().settings
     images = phantom(settings.phantom.model_copy(update={"size": settings.size})).images[:4]
@@ -159,7 +166,7 @@ Kept = tuple[TrainedVINet, Path]
 
 @pytest.fixture(scope="module")
 def loaded(
-    trained: Kept, foreign: Kept, slices: NDArray[np.uint8],
+    trained: Kept, foreign: Kept, sealed: Kept, slices: NDArray[np.uint8],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # fmt: skip
     """The folder with what a fresh process found, which loaded each model."""
@@ -167,11 +174,12 @@ def loaded(
     np.save(folder / "slices.npy", slices)
     words = [sys.executable, "-c", FRESH, folder / "slices.npy"]
     words += [trained[1], folder / "trained.npz", foreign[1], folder / "foreign.npz"]
+    words += [sealed[1], folder / "sealed.npz"]
     subprocess.run([str(word) for word in words], check=True)
     return folder
 
 
-@pytest.mark.parametrize("which", ["trained", "foreign"])
+@pytest.mark.parametrize("which", ["trained", "foreign", "sealed"])
 def test_a_fresh_process_gives_the_same_bits(
     which: str, request: pytest.FixtureRequest, slices: NDArray[np.uint8], loaded: Path
 ) -> None:
@@ -196,6 +204,27 @@ def test_the_folder_can_be_read(trained: tuple[TrainedVINet, Path]) -> None:
     with Image.open(folder / "curves.png") as curves:
         assert curves.format == "PNG"
     assert model.network.training is False
+
+
+def test_a_sealed_model_says_what_it_is_and_holds_no_pictures(sealed: Kept) -> None:
+    config = json.loads((sealed[1] / "config.json").read_text())
+    assert config["method"] == "vinet-sealed"
+    assert config["sealed"]["importance"] == "local"
+    assert "vinet" not in config
+    assert not sealed[0].network.state_dict()["donors"].any()
+
+
+def test_a_model_of_an_earlier_version_is_a_vinet(trained: Kept, tmp_path: Path) -> None:
+    config = json.loads((trained[1] / "config.json").read_text())
+    del config["method"]
+    (tmp_path / "weights.safetensors").write_bytes(
+        (trained[1] / "weights.safetensors").read_bytes()
+    )
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert TrainedVINet.load(tmp_path, CPU).config == trained[0].config
+    (tmp_path / "config.json").write_text(json.dumps(config | {"vinet": None}))
+    with pytest.raises(UserError, match="does not read as a model"):
+        TrainedVINet.load(tmp_path, CPU)
 
 
 UNFINISHED = """
@@ -327,6 +356,12 @@ def test_a_folder_that_does_not_read(trained: tuple[TrainedVINet, Path], tmp_pat
         (["--classifier", "timm:resnet81"], ["vinet.classifier 'timm:resnet81'", "timm:resnet"]),
         (["--preset", "smokee"], ["preset 'smokee'"]),
         (["--data", "missing"], ["data set 'missing'"]),
+        (["--method", "vinet-seal"], ["method 'vinet-seal'", "'vinet-sealed'"]),
+        (["--method", "cam"], ["--method cam", "classifier of `vinet-bench run`"]),
+        (
+            ["--method", "vinet-sealed", "--importance", "unett"],
+            ["sealed.importance 'unett'", "'unet'"],
+        ),
     ],
 )
 def test_a_mistake_in_train_is_one_line(
@@ -336,7 +371,10 @@ def test_a_mistake_in_train_is_one_line(
     assert list(command.folder.iterdir()) == []
 
 
-def test_train_is_the_vinet_of_run(trained: tuple[TrainedVINet, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("which", "kind"), [("trained", "vinet"), ("sealed", "sealed")])
+def test_train_is_the_vinet_of_run(
+    which: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     from vinet_bench.data import load_data
     from vinet_bench.data.splits import split_slices
     from vinet_bench.progress import Silent
@@ -344,12 +382,13 @@ def test_train_is_the_vinet_of_run(trained: tuple[TrainedVINet, Path], tmp_path:
     from vinet_bench.store import Store
     from vinet_bench.workshop import Workshop
 
-    chosen = plan("vinet.importance=segnet")
+    model, _ = request.getfixturevalue(which)
+    chosen = plan("vinet.importance=segnet", "sealed.importance=local", "sealed.epochs=1")
     data, wanted = load_data(chosen), chosen.settings.split
     split = split_slices(data, wanted.validation, wanted.test, wanted.seed, wanted.by)
     machine = choose_machine("cpu", chosen.settings.precision)
     shop = Workshop(chosen, data, split, Store(tmp_path / "run"), machine, Silent())
-    ours, theirs = trained[0].network.state_dict(), shop.explained("vinet", 3).state_dict()
+    ours, theirs = model.network.state_dict(), shop.explained(kind, 3).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -416,6 +455,17 @@ def test_explain(
     assert row.split()[-5:] == [f"{100 * p:.2f}" for p in expected.tolist()]
 
 
+def test_a_sealed_model_explains_itself(
+    sealed: Kept, pictures: dict[str, Path], command: Command
+) -> None:
+    words = ("explain", "one.png", "--model", str(sealed[1]), "--out", "out")
+    ended = command(*words)
+    assert (ended.code, ended.err) == (0, "")
+    assert [path.name for path in (command.folder / "out").iterdir()] == ["one-vinet-sealed.png"]
+    told = ["--method vinet", "which vinet-sealed explains", "train --method vinet`"]
+    assert_one_line(command(*words, "--method", "vinet"), *told)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -432,6 +482,7 @@ def test_explain(
             ["one.png", "--method", "cam"],
             ["--method cam", "classifier of `vinet-bench run`", "run all --methods vinet,cam"],
         ),
+        (["one.png", "--method", "vinet-sealed"], ["another VINet", "which vinet explains"]),
         (["one.png", "--method", "random"], ["--method random", "control"]),
         (["one.png", "--method", "outline"], ["--method outline", "explains no network"]),
         (["one.png", "--model", "."], [". holds no model", "config.json"]),

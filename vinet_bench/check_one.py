@@ -15,7 +15,7 @@ from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.data.phantom import PhantomSettings, phantom
 from vinet_bench.errors import UserError
 from vinet_bench.methods import MethodFactory
-from vinet_bench.models import build_sealed, build_vinet
+from vinet_bench.models import build_vinet
 from vinet_bench.networks import build_classifier
 from vinet_bench.presets import PRESETS
 from vinet_bench.seeds import generator
@@ -66,11 +66,9 @@ def _network(kind: str) -> nn.Module:
     data = _slices()
     if kind == "nothing":
         return nn.Identity()
-    if kind == "vinet":
-        return build_vinet(SMALL.vinet, data.num_classes, data.size, 0).eval().requires_grad_(False)
-    if kind == "sealed":
-        wanted = SMALL.sealed
-        return build_sealed(wanted, data.num_classes, data.size, 0).eval().requires_grad_(False)
+    if kind in ("vinet", "sealed"):
+        wanted = getattr(SMALL, kind)
+        return build_vinet(wanted, data.num_classes, data.size, 0).eval().requires_grad_(False)
     model = build_classifier("vgg16", data.num_classes, 0, SMALL.explained.width)
     draws = generator("biases")
     for name, parameter in model.named_parameters():

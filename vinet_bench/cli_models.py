@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 GOES_ON = "the same command goes on where it was, five minutes back at most"
 ModelOut = Annotated[
-    Path | None, typer.Option(help="The model's folder (default: results/<data>-<preset>-vinet0).")
+    Path | None,
+    typer.Option(help="The model's folder (default: results/<data>-<preset>-<method>0)."),
 ]
 Images = Annotated[
     list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPG, .npy, DICOM, .mhd or .mha.")
@@ -43,6 +44,9 @@ Images = Annotated[
 def train_command(
     data: Data = "phantom",
     preset: PresetName = "quick",
+    method: Annotated[
+        str, typer.Option(help="Whose VINet: vinet, the paper's, or vinet-sealed.")
+    ] = "vinet",
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and noise.")] = 0,
     out: ModelOut = None,
     changes: Changes = None,
@@ -54,9 +58,12 @@ def train_command(
     deterministic: Deterministic = False,
 ) -> None:
     """Train one VINet and save it: weights, config, metrics and training curves."""
+    from vinet_bench.models import own_method
     from vinet_bench.plan import make_plan
+    from vinet_bench.run import default_folder
 
-    changed = all_changes(changes, importance, classifier)
+    section = own_method(method).info.explains
+    changed = all_changes(changes, importance, classifier, section=section)
     plan = make_plan(
         data,
         preset,
@@ -65,25 +72,23 @@ def train_command(
         changes=changed,
         deterministic=deterministic,
     )
-    folder = _quietly(lambda: _train(plan, seed, out, device.value), GOES_ON)
+    folder = out or Path(f"{default_folder(plan)}-{method}{seed}")
+    _quietly(lambda: _train(plan, method, seed, folder, device.value), GOES_ON)
     _print_trained(folder)
 
 
-def _train(plan: Any, seed: int, out: Path | None, device: str) -> Path:
+def _train(plan: Any, method: str, seed: int, folder: Path, device: str) -> None:
     from vinet_bench.errors import CellError
     from vinet_bench.progress import Shown
-    from vinet_bench.run import default_folder
     from vinet_bench.train_one import train_vinet
 
-    folder = out or Path(f"{default_folder(plan)}-vinet{seed}")
     bars = Shown(err_console) if err_console.is_terminal else nullcontext()
     try:
         with bars as progress:
-            train_vinet(plan, seed, folder, device, progress)
+            train_vinet(plan, seed, folder, device, progress, method)
     except CellError as error:
         err_console.print(f"failed: {error}", style="red")
         raise typer.Exit(FAILED_CELLS) from None
-    return folder
 
 
 def _print_trained(folder: Path) -> None:
@@ -101,7 +106,9 @@ def _print_trained(folder: Path) -> None:
 def explain_command(
     images: Images,
     model: Annotated[Path, typer.Option(help="A folder that `train` wrote.")],
-    method: Annotated[str, typer.Option(help="A method that explains a VINet.")] = "vinet",
+    method: Annotated[
+        str | None, typer.Option(help="Another method that explains such a VINet.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("results/explained"),
     slice_number: Annotated[
         int | None,
@@ -117,7 +124,7 @@ def explain_command(
         from vinet_bench.run import choose_machine
 
         trained = TrainedVINet.load(model, choose_machine(device.value, "float32"))
-        made = explain(images, trained, method, out, slice_number)
+        made = explain(images, trained, out, method, slice_number)
         return trained.config.class_names, made
 
     _print_explained(*_quietly(explain_all, "nothing was saved"))

@@ -127,11 +127,15 @@ def all_changes(
     classifier: str | None,
     cross_fit: int | None = None,
     explain: str | None = None,
+    section: str = "vinet",
 ) -> list[str]:
-    """Those of --set, and the settings that the other options stand for."""
+    """Those of --set, and the settings that the other options stand for.
+
+    section: whose importance network and classifier.
+    """
     named = {
-        "vinet.importance": importance,
-        "vinet.classifier": classifier,
+        f"{section}.importance": importance,
+        f"{section}.classifier": classifier,
         "curves.cross_fit": cross_fit,
         "explained.network": explain,
     }

@@ -13,8 +13,8 @@ from vinet_bench.data.one_slice import read_slice
 from vinet_bench.errors import UserError
 from vinet_bench.machine import as_pictures
 from vinet_bench.masks import scale
-from vinet_bench.methods import SaliencyMethod, method
-from vinet_bench.models import TrainedVINet
+from vinet_bench.methods import SaliencyMethod
+from vinet_bench.models import ModelConfig, TrainedVINet, own_method
 from vinet_bench.plots import save_explanation
 
 
@@ -31,21 +31,21 @@ class Explanation:
 def explain(
     images: list[Path],
     model: TrainedVINet,
-    method_name: str,
     folder: Path,
+    method_name: str | None = None,
     slice_number: int | None = None,
 ) -> list[Explanation]:
     """Explains each picture and writes slice, overlay and map side by side into the folder.
 
-    Raises UserError for a picture that does not read, before anything is written, and for a
-    method that explains another network.
+    method_name: None is the model's own. Raises UserError for a picture that does not read, before
+    anything is written, and for a method that explains another network.
     """
-    chosen = _suitable(method_name)
+    chosen = _suitable(method_name or model.config.method, model.config)
     slices = [read_slice(path, model.config.size[0], slice_number) for path in images]
     pictures = torch.stack([as_pictures(torch.from_numpy(s.pixels)) for s in slices])[:, None]
     probabilities = model.probabilities(pictures)
     heat = _heat(chosen, model, pictures, probabilities.argmax(dim=1))
-    figures = _figure_paths(images, method_name, folder)
+    figures = _figure_paths(images, chosen.info.name, folder)
     made = []
     for i, (path, one, figure) in enumerate(zip(images, slices, figures, strict=True)):
         shares = probabilities[i].numpy()
@@ -54,17 +54,14 @@ def explain(
     return made
 
 
-def _suitable(name: str) -> SaliencyMethod:
-    """A method that explains a VINet. Raises UserError for an unknown one, or any other."""
-    chosen = method(name)
-    other = {"classifier": "classifier", "sealed": "sealed VINet"}.get(chosen.info.explains)
-    if other is not None:
+def _suitable(name: str, config: ModelConfig) -> SaliencyMethod:
+    """A method that explains this kind of VINet. Raises UserError for any other."""
+    chosen = own_method(name)
+    if chosen.info.explains != config.kind:
         raise UserError(
-            f"--method {name}: it explains the {other} of `vinet-bench run`, not a VINet:"
-            f" leave --method out, or compare with `vinet-bench run all --methods vinet,{name}`"
+            f"--method {name}: this model is another VINet, which {config.method} explains: leave"
+            f" --method out, or train one with `vinet-bench train --method {name}`"
         )
-    if chosen.info.explains == "nothing":
-        raise UserError(f"--method {name}: a control explains no network; leave --method out")
     return chosen
 
 

@@ -1,12 +1,12 @@
-"""A VINet as settings ask for it: built, saved in a folder, and loaded again."""
+"""Either VINet as settings ask for it: built, saved in a folder, and loaded again."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import torch
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -18,24 +18,28 @@ from vinet_bench.data.tables import check_bytes, printable, shown
 from vinet_bench.errors import CellError, UserError
 from vinet_bench.machine import Machine, as_pictures
 from vinet_bench.masks import constant
+from vinet_bench.methods import SaliencyMethod, method
 from vinet_bench.networks import build_classifier, build_critic, build_importance
 from vinet_bench.prediction import evaluation_batch, predict
 from vinet_bench.sealed import SealedVINet
+from vinet_bench.sealed_training import SealedTask
 from vinet_bench.settings import Frozen, SealedTraining, VINetTraining
-from vinet_bench.training_tasks import VINetTask
+from vinet_bench.training_tasks import Task, VINetTask
 from vinet_bench.vinet import VINet
 from vinet_bench.writing import replacing
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 
+AnyTraining = VINetTraining | SealedTraining
 
-def build_vinet(
-    training: VINetTraining, num_classes: int, size: tuple[int, int], seed: int
-) -> VINet:
-    """An untrained VINet for pictures of this size (height, width).
+
+def build_vinet(training: AnyTraining, num_classes: int, size: tuple[int, int], seed: int) -> VINet:
+    """An untrained VINet, sealed or not, for pictures of this size (height, width).
 
     Raises UserError for a network of unknown name, or one that does not suit.
     """
+    if isinstance(training, SealedTraining):
+        return build_sealed(training, num_classes, size, seed)
     try:
         return VINet(
             build_importance(training.importance, seed, training.width),
@@ -63,8 +67,10 @@ def build_sealed(
     )
 
 
-def vinet_task(training: VINetTraining) -> VINetTask:
+def task_of(training: AnyTraining) -> Task:
     """What a VINet is trained for under these settings."""
+    if isinstance(training, SealedTraining):
+        return SealedTask(training)
     return VINetTask(training.alpha, training.ramp, training.warmup)
 
 
@@ -86,12 +92,29 @@ def check_alive(maps: Tensor, kind: str = "vinet") -> None:
         )
 
 
+def own_method(name: str) -> SaliencyMethod:
+    """A method that explains a VINet, sealed or not. Raises UserError for an unknown one, or any
+    other."""
+    chosen = method(name)
+    if chosen.info.explains == "nothing":
+        raise UserError(f"--method {name}: a control explains no network; leave --method out")
+    if chosen.info.explains == "classifier":
+        raise UserError(
+            f"--method {name}: it explains the classifier of `vinet-bench run`, not a VINet: leave"
+            f" --method out, or compare with `vinet-bench run all --methods vinet,{name}`"
+        )
+    return chosen
+
+
 Side = Annotated[int, Field(ge=1, le=LARGEST)]
 Printable = Annotated[str, AfterValidator(printable)]
 
 
 class ModelConfig(Frozen):
-    """What must be known of a trained VINet to use it again, and where it comes from."""
+    """What must be known of a trained VINet to use it again, and where it comes from.
+
+    vinet, sealed: the settings of the one that it is. method: whose map it is.
+    """
 
     version: str
     class_names: Annotated[tuple[Printable, ...], Field(min_length=2, max_length=1000)]
@@ -101,7 +124,28 @@ class ModelConfig(Frozen):
     data: str
     data_fingerprint: str
     preset: str
-    vinet: VINetTraining
+    method: Printable = "vinet"
+    vinet: VINetTraining | None = None
+    sealed: SealedTraining | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.vinet is None) == (self.sealed is None):
+            raise ValueError("it is a VINet or a sealed one")
+        return self
+
+    @property
+    def kind(self) -> Literal["vinet", "sealed"]:
+        """What `MethodInfo.explains` calls it."""
+        return "vinet" if self.sealed is None else "sealed"
+
+    @property
+    def training(self) -> AnyTraining:
+        return cast(AnyTraining, self.vinet or self.sealed)
+
+    def told(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 @dataclass(frozen=True)
@@ -116,7 +160,7 @@ class TrainedVINet:
     def load(cls, folder: Path, machine: Machine) -> Self:
         """What save() wrote. Raises UserError if the folder holds no model, or it does not read."""
         config = _read_config(folder)
-        network = build_vinet(config.vinet, len(config.class_names), config.size, config.seed)
+        network = build_vinet(config.training, len(config.class_names), config.size, config.seed)
         try:
             weights = load_file(folder / WEIGHTS)
             network.load_state_dict(weights)
@@ -139,7 +183,7 @@ class TrainedVINet:
         folder.mkdir(parents=True, exist_ok=True)
         state = {k: v.cpu().contiguous() for k, v in self.network.state_dict().items()}
         save_file(state, folder / WEIGHTS)
-        text = json.dumps(self.config.model_dump(mode="json"), indent=2)
+        text = json.dumps(self.config.told(), indent=2)
         with replacing(folder / CONFIG) as part:
             part.write_text(text + "\n", encoding="utf-8")
 
@@ -149,7 +193,7 @@ class TrainedVINet:
 
     @torch.no_grad()
     def maps(self, images: Tensor) -> Tensor:
-        """M of Eq. 1, on the CPU. (N, 1, H, W), uint8 or floating -> (N, H, W)."""
+        """M, on the CPU. (N, 1, H, W), uint8 or floating -> (N, H, W)."""
         batches = torch.split(images, evaluation_batch(images))
         pictures = (as_pictures(batch.to(self.machine.device)) for batch in batches)
         return torch.cat([self.network.importance_map(batch)[:, 0].cpu() for batch in pictures])

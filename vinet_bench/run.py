@@ -21,7 +21,7 @@ from vinet_bench.errors import UserError, unknown_name
 from vinet_bench.given_maps import WORD
 from vinet_bench.machine import Machine
 from vinet_bench.methods import in_order, method
-from vinet_bench.models import build_sealed, build_vinet
+from vinet_bench.models import build_vinet
 from vinet_bench.networks import CLASSIFIERS, build_explained, check_classifier, check_importance
 from vinet_bench.networks.explained import load_weights
 from vinet_bench.plan import Plan
@@ -196,7 +196,7 @@ def check_networks(settings: Settings, data: SliceDataset) -> None:
     if vinet.classifier not in CLASSIFIERS or vinet.destruction == "released":
         build_vinet(vinet, data.num_classes, data.size, seed=0)
     if sealed.classifier not in CLASSIFIERS:
-        build_sealed(sealed, data.num_classes, data.size, seed=0)
+        build_vinet(sealed, data.num_classes, data.size, seed=0)
 
 
 def _check_explained(plan: Plan, data: SliceDataset) -> None:

@@ -61,8 +61,10 @@ class SealedVINet(VINet):
 
     @torch.no_grad()
     def remember(self, images: Tensor) -> None:
-        """Takes training pictures among the donors, the oldest of which go."""
-        self.donors = torch.cat([images.to(self.donors), self.donors])[:DONORS].contiguous()
+        """Takes training pictures among the donors, the oldest of which go; none where none is
+        asked for, so that a saved network holds nobody's pictures."""
+        if self.wanted.replace == "swap":
+            self.donors = torch.cat([images.to(self.donors), self.donors])[:DONORS].contiguous()
 
 
 Fill = Callable[[SealedVINet, Tensor, Tensor, Generator | Sequence[Generator]], Tensor]

@@ -22,7 +22,8 @@ from vinet_bench.models import (
     TrainedVINet,
     build_vinet,
     check_alive,
-    vinet_task,
+    own_method,
+    task_of,
 )
 from vinet_bench.plan import Plan
 from vinet_bench.plots import save_curves
@@ -38,22 +39,28 @@ METRICS, CURVES = "metrics.json", "curves.png"
 
 
 def train_vinet(
-    plan: Plan, seed: int, folder: Path, device: str = "auto", progress: Progress | None = None
+    plan: Plan,
+    seed: int,
+    folder: Path,
+    device: str = "auto",
+    progress: Progress | None = None,
+    method: str = "vinet",
 ) -> TrainedVINet:
-    """Trains the VINet that `run` trains for this plan and seed, and saves it in a folder.
+    """Trains the VINet that `run` trains for this plan, seed and method, and saves it in a folder.
 
     One that was killed goes on where it was. Raises UserError for bad input, before anything is
     trained, and CellError if it diverges or ends with a dead map: then nothing is saved.
     """
+    kind = own_method(method).info.explains
     machine = with_threads(machine_of(plan, device), None)
     data = load_data(plan)
     check_networks(plan.settings, data)
     parts = _parts(plan, data, seed)
-    config = _config(plan, data, seed)
+    config = _config(plan, data, seed, method, kind)
     _make(folder)
     with alone(folder):
         _prepare(folder)
-        network = build_vinet(config.vinet, data.num_classes, data.size, seed)
+        network = build_vinet(config.training, data.num_classes, data.size, seed)
         with machine.computing(), _unfinished(folder, _key(config, parts, machine)) as checkpoint:
             done = _fit(network, config, parts, machine, progress or Silent(), checkpoint)
             network.eval().requires_grad_(False)
@@ -68,7 +75,7 @@ def _key(config: ModelConfig, parts: dict[str, SliceDataset], machine: Machine) 
     """Of all that determines the weights: a checkpoint of other ones is not gone on from."""
     return key_of(
         {
-            "config": config.model_dump(mode="json"),
+            "config": config.told(),
             "split": {name: part.ids.tolist() for name, part in parts.items()},
             "machine": [machine.device.type, machine.bfloat16, machine.threads],
             "deterministic": machine.fixed_kernels,
@@ -96,12 +103,12 @@ def _fit(
     progress: Progress,
     checkpoint: Checkpoint,
 ) -> Fit:
-    training, seed = config.vinet, config.seed
+    training, seed = config.training, config.seed
     train, validation = (examples_of(parts[name]) for name in ("train", "validation"))
-    with progress.step(f"training VINet, seed {seed}", training.epochs) as advance:
+    with progress.step(f"training {config.method}, seed {seed}", training.epochs) as advance:
         return fit(
             network,
-            vinet_task(training),
+            task_of(training),
             train,
             validation,
             training,
@@ -141,7 +148,7 @@ def _prepare(folder: Path) -> None:
         sweep(folder.glob("*.part-*"))
 
 
-def _config(plan: Plan, data: SliceDataset, seed: int) -> ModelConfig:
+def _config(plan: Plan, data: SliceDataset, seed: int, method: str, kind: str) -> ModelConfig:
     return ModelConfig(
         version=__version__,
         class_names=data.class_names,
@@ -151,7 +158,8 @@ def _config(plan: Plan, data: SliceDataset, seed: int) -> ModelConfig:
         data=data.name,
         data_fingerprint=data.fingerprint,
         preset=plan.preset,
-        vinet=plan.settings.vinet,
+        method=method,
+        **{kind: getattr(plan.settings, kind)},
     )
 
 
@@ -168,7 +176,7 @@ def _test_figures(model: TrainedVINet, test: SliceDataset) -> dict[str, float]:
     images = pictures_of(test)
     probabilities = model.probabilities(images).numpy()
     maps = model.maps(images)
-    check_alive(maps)
+    check_alive(maps, model.config.kind)
     masks = reserved(maps, model.config.threshold)
     figures = {
         "slices": len(test),

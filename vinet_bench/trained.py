@@ -21,7 +21,7 @@ from vinet_bench.data.splits import Split
 from vinet_bench.errors import CellError
 from vinet_bench.machine import Examples, Machine
 from vinet_bench.metrics import hits
-from vinet_bench.models import build_sealed, build_vinet, vinet_task
+from vinet_bench.models import AnyTraining, build_vinet, task_of
 from vinet_bench.networks import build_classifier, build_explained, build_mask_reader
 from vinet_bench.networks.explained import load_weights
 from vinet_bench.networks_needed import UNTOUCHED, Network, explained_on
@@ -29,7 +29,6 @@ from vinet_bench.plan import Plan
 from vinet_bench.prediction import predict
 from vinet_bench.progress import Progress
 from vinet_bench.records import Cell, key_of
-from vinet_bench.sealed_training import SealedTask
 from vinet_bench.settings import Settings, Training
 from vinet_bench.store import Store
 from vinet_bench.training import Fit, fit
@@ -199,8 +198,8 @@ class TrainedNetworks:
             self.settings.retrain,
         )  # fmt: skip
         return {
-            "vinet": Recipe("VINet", vinet, self._new_vinet, vinet_task(vinet)),
-            "sealed": Recipe("Sealed VINet", sealed, self._new_sealed, SealedTask(sealed)),
+            "vinet": Recipe("VINet", vinet, self._new_vinet(vinet), task_of(vinet)),
+            "sealed": Recipe("Sealed VINet", sealed, self._new_vinet(sealed), task_of(sealed)),
             "classifier": Recipe(
                 explained.network, explained, self._new_explained, Classification()
             ),
@@ -294,11 +293,8 @@ class TrainedNetworks:
         chosen, data = self.settings.explained, self.data
         return build_explained(chosen.network, data.num_classes, seed, chosen.width, data.size)
 
-    def _new_vinet(self, seed: int) -> nn.Module:
-        return build_vinet(self.settings.vinet, self.data.num_classes, self.data.size, seed)
-
-    def _new_sealed(self, seed: int) -> nn.Module:
-        return build_sealed(self.settings.sealed, self.data.num_classes, self.data.size, seed)
+    def _new_vinet(self, training: AnyTraining) -> Callable[[int], nn.Module]:
+        return lambda seed: build_vinet(training, self.data.num_classes, self.data.size, seed)
 
     def _checkpoint(self, key: str) -> Checkpoint:
         return Checkpoint(self.store.folder / "artefacts" / "checkpoints" / f"{key}.pt")

@@ -156,13 +156,8 @@ class Workshop(TrainedNetworks):
         return shop.learning(need.what).places(need)
 
     def _maps_key(self, name: str, seed: int, part: str) -> str:
-        info = method(name).info
-        network = {
-            "vinet": self.settings.vinet,
-            "sealed": self.settings.sealed,
-            "classifier": self.settings.explained,
-        }
-        training = network[info.explains].model_dump() if info.explains in network else {}
+        kind = method(name).info.explains
+        training = {} if kind == "nothing" else self.recipe(kind).training.model_dump()
         parts = {"method": name, "part": part, "seed": seed, "training": training}
         if part == "test" and not self.tested(name).all():
             parts["pictures"] = self.settings.costly_pictures
