@@ -326,6 +326,7 @@ def test_a_model_is_never_written_over(
     trained: tuple[TrainedVINet, Path], command: Command
 ) -> None:
     assert_one_line(command("train", *SMALL, "--out", str(trained[1])), "holds a model already")
+    assert not (trained[1] / ".lock").exists()
 
 
 def test_two_never_train_into_one_folder(command: Command) -> None:
@@ -514,3 +515,9 @@ def test_the_overlay_is_red_where_the_map_is_high() -> None:
     picture, heat = np.full((1, 2), 0.5, np.float32), np.array([[0.0, 1.0]], np.float32)
     expected = [[[0.5, 0.5, 0.5], [0.78, 0.36, 0.15]]]
     np.testing.assert_allclose(overlay(picture, heat), expected, rtol=1e-6)
+
+
+def test_the_overlay_of_a_slice_that_leaves_its_range_is_drawn_without_a_word() -> None:
+    assert overlay(np.array([[1 + 1e-7, -1e-7]]), np.zeros((1, 2))).tolist() == [
+        [[1.0] * 3, [0.0] * 3]
+    ]

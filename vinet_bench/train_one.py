@@ -143,6 +143,7 @@ def _make(folder: Path) -> None:
 def _prepare(folder: Path) -> None:
     """A model that is there already is never written over; halves of dead processes go."""
     if (folder / CONFIG).exists():
+        (folder / LOCK).unlink()  # the folder stays as it was
         raise UserError(f"{folder} holds a model already: choose another folder with --out")
     with writing(folder):
         sweep(folder.glob("*.part-*"))

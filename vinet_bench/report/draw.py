@@ -100,7 +100,7 @@ def overlay(image: Array, m: Array) -> Array:
     """
     share = 0.7 * m[..., None]
     mixed: Array = image[..., None] * (1 - share) + VERMILION * share
-    return mixed
+    return mixed.clip(0, 1)  # a resampled slice may leave the range by its last bit
 
 
 def cases_figure(cases: Sequence[Case], strip: Strip) -> Figure:
