@@ -26,6 +26,8 @@ from vinet_bench.machine import Examples, Machine
 from vinet_bench.models import TrainedVINet, check_alive
 from vinet_bench.plan import Plan, make_plan
 from vinet_bench.report.draw import overlay
+from vinet_bench.sealed import SealedVINet
+from vinet_bench.sealed_training import SealedTask
 from vinet_bench.settings import Training
 from vinet_bench.train_one import train_vinet
 from vinet_bench.training import fit
@@ -288,6 +290,23 @@ def test_another_train_does_not_go_on_from_it(
     for options in ([], other, []):
         command("train", *SMALL, *options, "--out", "model")
     assert asked[0] == asked[2] != asked[1]
+
+
+def test_train_trains_what_its_method_names(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[type, type]] = []
+
+    def noted(network: VINet, task: object, *_: object) -> None:
+        asked.append((type(network), type(task)))
+        raise CellError("no training here")
+
+    monkeypatch.setattr("vinet_bench.train_one.fit", noted)
+    for words in ([], ["--method", "vinet-sealed", "--importance", "local"]):
+        command("train", *SMALL, *words)
+    assert asked == [(VINet, VINetTask), (SealedVINet, SealedTask)]
+    folders = sorted(path.name for path in (command.folder / "results").iterdir())
+    assert folders == ["phantom-smoke-vinet-sealed0", "phantom-smoke-vinet0"]
 
 
 def test_a_stopped_train_says_that_it_goes_on(
