@@ -81,6 +81,7 @@ class _Layout(_Exact):
     own_rows: StrictBool = False
     notes: list[Word] = []
     rankings: list[list[Word]] = []
+    judged_by: Word = ""
 
 
 Section = dict[Word, Word | StrictInt | StrictFloat | StrictBool | list[StrictInt] | None]

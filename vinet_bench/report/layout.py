@@ -43,7 +43,8 @@ class Layout:
 
     first: the heading of the rows. own_rows: the protocol's own, not the plan's methods. notes:
     how the columns are to be read. rankings: keys of figures, each group's first one compared
-    with the others in how it orders methods and controls.
+    with the others in how it orders methods and controls. judged_by: the key of the figure whose
+    best row the page names first; else the first figure by which rows are tested.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Layout:
     own_rows: bool = False
     notes: tuple[str, ...] = ()
     rankings: tuple[tuple[str, ...], ...] = ()
+    judged_by: str = ""
 
     @property
     def kinds(self) -> frozenset[str]:

@@ -100,11 +100,12 @@ def _retrained(table: Table) -> str:
 
 
 def _best(table: Table) -> str:
-    """The best method by the first figure by which the table tests its rows."""
+    """The best method by the table's own choice of figure, or the first by which it tests rows."""
     tested = (f for f in table.layout.figures if f.better and f.heading and f.interval)
     tested = (f for f in tested if any(c.key == f.key for c in table.columns))
     # Where controls have one budget only, methods are compared at it.
-    figure = min(tested, key=lambda f: not f.equal, default=None)
+    own = table.layout.judged_by
+    figure = min(tested, key=lambda f: (f.key != own, not f.equal), default=None)
     of = table.uncertainty
     best = of.figures.best(of.rows, "method", figure) if figure else None
     if figure is None or best is None:
