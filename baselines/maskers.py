@@ -20,14 +20,11 @@ def total_variation(masks: Tensor, power: float) -> Tensor:
     return steps[0] + steps[1]
 
 
-def blurred(images: Tensor) -> Tensor:
-    """The picture with its details gone (Gaussian, sigma a tenth of the side). (B, C, H, W)."""
-    from torchvision.transforms.functional import gaussian_blur  # takes seconds, as networks do
+def without_details(images: Tensor) -> Tensor:
+    """The picture through a Gaussian, sigma a tenth of the side. (B, C, H, W)."""
+    from vinet_bench.perturbations import blurred  # torchvision takes seconds, as networks do
 
-    sigma = min(images.shape[-2:]) / 10
-    width = 2 * (min(images.shape[-2:]) // 4) + 1
-    smooth: Tensor = gaussian_blur(images, [width, width], [sigma, sigma])
-    return smooth
+    return blurred(images, 0.1)
 
 
 class MeaningfulPerturbation(NetworkMethod):
@@ -59,7 +56,7 @@ class MeaningfulPerturbation(NetworkMethod):
         return self._masks(images.double(), targets).to(images.dtype)
 
     def _masks(self, images: Tensor, targets: Tensor) -> Tensor:
-        without = blurred(images)
+        without = without_details(images)
         low = [max(n // 4, 1) for n in images.shape[-2:]]
         hidden = images.new_full((len(images), 1, *low), 0.5).requires_grad_()
         optimiser = torch.optim.Adam([hidden], lr=self.rate)
@@ -127,7 +124,7 @@ class RealTimeMasker(NetworkMethod):
         return super().fit(model, data)
 
     def _loss(self, model: nn.Module, images: Tensor) -> Tensor:
-        masks, without = self._mask(images), blurred(images)
+        masks, without = self._mask(images), without_details(images)
         with torch.no_grad():
             targets = model(images).argmax(dim=1)[:, None]
         kept = model(without + masks * (images - without)).log_softmax(dim=1).gather(1, targets)

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.maskers import MeaningfulPerturbation, RealTimeMasker, blurred, total_variation
+from baselines.maskers import (
+    MeaningfulPerturbation,
+    RealTimeMasker,
+    total_variation,
+    without_details,
+)
 from vinet_bench.check_one import example_case
 from vinet_bench.data.dataset import SliceDataset
 from vinet_bench.errors import UserError
@@ -20,13 +25,13 @@ def test_total_variation_by_hand() -> None:
     assert total_variation(masks, 2).item() == pytest.approx(0.125 + 0.625)
 
 
-def test_blurring_keeps_a_constant_and_flattens_a_spot() -> None:
+def test_details_go_and_a_constant_stays() -> None:
     constant = torch.full((1, 1, 32, 32), 0.4)
-    torch.testing.assert_close(blurred(constant), constant)
+    torch.testing.assert_close(without_details(constant), constant)
     spot = torch.zeros(1, 1, 32, 32)
     spot[..., 16, 16] = 1
     # A Gaussian of sigma 3.2 has 1 / (2 pi 3.2^2) at its centre.
-    assert blurred(spot).max().item() == pytest.approx(1 / (2 * math.pi * 3.2**2), rel=0.03)
+    assert without_details(spot).max().item() == pytest.approx(1 / (2 * math.pi * 3.2**2), rel=0.03)
 
 
 def test_a_perturbations_map_depends_on_no_batch() -> None:
@@ -74,7 +79,7 @@ def test_a_hiding_mask_lowers_the_probability() -> None:
     case = example_case(MeaningfulPerturbation)
     targets = case.model(case.images).argmax(dim=1)
     maps = case.explain(case.images, targets)
-    hidden = case.images + maps[:, None] * (blurred(case.images) - case.images)
+    hidden = case.images + maps[:, None] * (without_details(case.images) - case.images)
     before, after = (
         case.model(x).softmax(dim=1).gather(1, targets[:, None]) for x in (case.images, hidden)
     )
