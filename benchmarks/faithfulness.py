@@ -82,7 +82,7 @@ class Shop:
     def tested(self, name: str) -> NDArray[np.bool_]:
         return np.ones(len(self.images), np.bool_)
 
-    def maps(self, name: str, seed: int, part: str) -> Tensor:
+    def living(self, name: str, seed: int, part: str) -> Tensor:
         return self.raw
 
     def targets(self, name: str, seed: int, part: str) -> Tensor:

@@ -7,7 +7,11 @@ import pytest
 
 from benchmarks import methods as speed
 from benchmarks.__main__ import table, write
+from benchmarks.faithfulness import shop
 from benchmarks.turns import Better, Ratio, in_turn
+from protocols.deletion import Deletion
+from protocols.faithfulness import Faithfulness
+from protocols.road import Road
 from vinet_bench.methods import in_order, method, methods
 
 
@@ -49,3 +53,11 @@ def test_a_method_of_every_kind_has_its_line(
     speed.main()
     lines = capsys.readouterr().out.splitlines()[1:]
     assert tuple(line.split()[0] for line in lines) == in_order(names.values())
+
+
+def test_the_stand_in_has_what_the_timed_protocols_ask_a_workshop_for() -> None:
+    """Nothing else runs it: the benchmarks themselves run by hand."""
+    tried = shop(pictures=4)
+    for protocol in (Deletion(), Road(), Faithfulness()):
+        assert all(len(scores) for scores in tried.scores(protocol).values())
+    assert len(tried.sensitivities()) == 4

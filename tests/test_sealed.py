@@ -280,6 +280,19 @@ def test_moved_by_hand() -> None:
     assert moved(row, 0, generator("move")) is row
 
 
+@pytest.mark.parametrize(("share", "asked"), [(0.0, 2.0), (0.1, 0.0)])
+@torch.no_grad()
+def test_epochs_are_chosen_by_the_price_too_where_no_share_is_fixed(
+    share: float, asked: float
+) -> None:
+    model = sealed(share=share, price=2.0, form="free", critic=0.0).eval()
+    images, labels = pictures(3), torch.tensor([0, 1, 2])
+    logits, m = model(images, picture_generators(images, "validation"))
+    wanted = nn.functional.cross_entropy(logits, labels) + asked * m.mean()
+    found = SealedTask(model.wanted).validation_loss(model, images, labels)
+    torch.testing.assert_close(found, wanted)
+
+
 def trained(task_of: SealedTraining) -> SealedVINet:
     model = build_sealed(task_of, 5, (32, 32), seed=0)
     labels = torch.arange(24) % 5

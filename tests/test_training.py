@@ -132,6 +132,32 @@ def test_the_best_epoch_is_kept(
         assert equal == (epoch == best)
 
 
+class Warming(Scripted):
+    """Scripted, and a part of the network learns in the last epochs only."""
+
+    def __init__(self, warmup: float, *scores: float) -> None:
+        super().__init__(*scores)
+        self.warmup = warmup
+
+
+@pytest.mark.parametrize(
+    ("warmup", "best"), [(0.0, 1), (0.49, 2), (0.5, 3), (0.58, 3), (0.75, 4), (0.99, 4)]
+)
+def test_no_epoch_is_kept_that_is_warm_up_alone(warmup: float, best: int) -> None:
+    task = Warming(warmup, 1, 2, 3, 4)
+    settings = Training(epochs=4, batch=8, learning_rate=0.01)
+    done = fit(linear(), task, examples(40), examples(20, 1), settings, 0, CPU)
+    assert done.epoch == best
+    assert done.validation_losses == (1, 2, 3, 4)
+
+
+def test_a_share_that_is_no_binary_fraction_is_warm_up_to_its_end() -> None:
+    """0.29 of 100 is 28.999... in floating point."""
+    task = Warming(0.29, *range(100))
+    settings = Training(epochs=100, batch=40, learning_rate=0.01)
+    assert fit(linear(), task, examples(40), examples(20, 1), settings, 0, CPU).epoch == 30
+
+
 def test_a_huge_learning_rate_keeps_an_early_epoch() -> None:
     """Labels that contradict the pictures in the validation part: every step makes it worse."""
     validation = examples(20, 1)

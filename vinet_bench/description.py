@@ -37,7 +37,7 @@ def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> 
         "device": machine.device.type,
         "versions": _versions(),
         "commit": _commit(),
-        "deviations": deviations(plan.settings),
+        "deviations": deviations(plan.settings, _trains_sealed(plan)),
         "settings": plan.settings.model_dump(mode="json"),
         "rows": _rows(plan),
         "checkpoint": CHECKPOINT_RULE,
@@ -55,6 +55,11 @@ def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> 
         }
         | ({"folds": len(split.folds)} if split.folds else {}),
     }
+
+
+def _trains_sealed(plan: Plan) -> bool:
+    """True, too, where rows are not methods: they may be sealed VINets."""
+    return not plan.methods or any(method(n).info.explains == "sealed" for n in plan.methods)
 
 
 def _sizes(split: Split, tested: int) -> dict[str, int]:

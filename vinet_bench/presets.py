@@ -116,13 +116,17 @@ PRESETS = {
 }
 
 
-def deviations(settings: Settings) -> list[str]:
+def deviations(settings: Settings, sealed: bool) -> list[str]:
     """What differs from the preset `paper`, for every report that these settings make: the paper
-    gives no epochs, schedule, or settings of VGG-16 and ResNet-18, and what is there is ours."""
+    gives no epochs, schedule, or settings of VGG-16 and ResNet-18, and what is there is ours.
+
+    sealed: whether sealed VINets are among what is trained. Data, split, precision and threads
+    have notes of their own.
+    """
     found = []
     # A checkpoint was not trained here; its hash is in another note.
     untrained = {"explained": {"network"}} if settings.explained.weights else {}
-    for section in ("vinet", "explained", "retrain"):
+    for section in ("vinet", *["sealed"] * sealed, "explained", "retrain", "evaluation", "curves"):
         wanted = untrained.get(section)
         ours = getattr(settings, section).model_dump(include=wanted, exclude={"weights"})
         theirs = getattr(PAPER, section).model_dump()
@@ -131,8 +135,10 @@ def deviations(settings: Settings) -> list[str]:
             for key, value in ours.items()
             if value != theirs[key]
         ]
-    if settings.size != PAPER.size:
-        found.append(f"size = {settings.size} (there: {PAPER.size})")
+    for name in ("control_budget", "costly_pictures", "size"):
+        own, there = getattr(settings, name), getattr(PAPER, name)
+        if own != there:
+            found.append(f"{name} = {_short(own)} (there: {_short(there)})")
     if settings.mask_size != settings.size:
         found.append(f"mask-only networks see masks at {settings.mask_size}")
     return found

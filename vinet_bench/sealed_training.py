@@ -13,6 +13,7 @@ from vinet_bench.networks.critic import reverse_gradient
 from vinet_bench.sealed import VIEWS, SealedVINet, only_asked
 from vinet_bench.seeds import picture_generators
 from vinet_bench.settings import SealedTraining
+from vinet_bench.vinet import vinet_loss
 
 SMALLEST = 0.02  # share of the smallest random masks
 ENOUGH = 0.1  # nats that kept pixels may lose before a price is asked for them
@@ -38,6 +39,10 @@ class SealedTask:
 
     wanted: SealedTraining
 
+    @property
+    def warmup(self) -> float:
+        return self.wanted.warmup
+
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, noise: Generator
     ) -> Tensor:
@@ -61,8 +66,12 @@ class SealedTask:
         return total
 
     def validation_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Eq. 6, the price for its a where no share is fixed: by what is read alone a map that
+        keeps everything would be the best."""
         draws = picture_generators(images, "validation", device=images.device)
-        return F.cross_entropy(model(images, draws).logits.float(), labels)
+        price = 0.0 if self.wanted.share else self.wanted.price
+        logits, m = model(images, draws)
+        return vinet_loss(logits, labels, m, price).total
 
     def reading(
         self, model: SealedVINet, images: Tensor, labels: Tensor, maps: Tensor, noise: Generator

@@ -287,7 +287,9 @@ class TrainedNetworks:
             raise CellError(self._diverged[key])
 
     def _new_classifier(self, name: str, training: Training) -> Callable[[int], nn.Module]:
-        return lambda seed: build_classifier(name, self.data.num_classes, seed, training.width)
+        return lambda seed: build_classifier(
+            name, self.data.num_classes, seed, training.width, self.data.size
+        )
 
     def _new_explained(self, seed: int) -> nn.Module:
         chosen, data = self.settings.explained, self.data

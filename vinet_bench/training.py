@@ -69,7 +69,8 @@ def fit(
     on_epoch: Callable[[], None] = lambda: None,
     checkpoint: Checkpoint | None = None,
 ) -> Fit:
-    """Trains the model in place and leaves it with the weights of its best validation epoch.
+    """Trains the model in place and leaves it with the weights of its best validation epoch, the
+    task's warm-up apart.
 
     checkpoint: where a training that is killed leaves its state, and goes on from it to the same
     weights. Raises CellError if the loss is not a number.
@@ -119,6 +120,7 @@ class Trainer:
         self.replayed = Replayed(self.noise) if self._recordable() else None
         self.optimiser = _adam(model, settings.learning_rate, machine.device)
         self.steps = len(_batches(len(train), settings.batch, generator("count")))
+        self.unripe = math.floor(task.warmup * settings.epochs + 1e-9)  # epochs of warm-up alone
         self.rate = _schedule(self.optimiser, settings, self.steps * settings.epochs)
         self.batches: list[Tensor] = []
         self.step, self.total = 0, torch.zeros((), dtype=torch.float64)
@@ -179,7 +181,9 @@ class Trainer:
         if not math.isfinite(loss + held_out):
             number = self.epochs_done + 1
             raise CellError(f"the network diverged in epoch {number}: its loss is no number")
-        if held_out < min(self.validation_losses, default=math.inf):
+        # A map that has not learnt yet may keep everything, which a classifier reads best.
+        rivals = self.validation_losses[self.unripe :]
+        if self.epochs_done >= self.unripe and held_out < min(rivals, default=math.inf):
             self.kept = self.epochs_done + 1
             self.best_weights = copy.deepcopy(self.model.state_dict())
         self.train_losses.append(loss)

@@ -13,7 +13,13 @@ WARMUP = -1.0  # the phase in which M is 1 and there is no a
 
 
 class Task(Protocol):
-    """What a network is trained for."""
+    """What a network is trained for.
+
+    warmup: the share of the training in which a part of the network, its map, does not learn yet.
+    """
+
+    @property
+    def warmup(self) -> float: ...
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, noise: Generator
@@ -37,6 +43,8 @@ class Phased(Task, Protocol):
 
 class Classification:
     """Cross entropy."""
+
+    warmup = 0.0
 
     def phase(self, progress: float) -> float:
         return 0.0
