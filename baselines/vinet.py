@@ -41,7 +41,7 @@ class SealedVINetMap(VINetMap):
         scaling="as-is",
         sign="unsigned",
         class_specific=False,
-        variant="one disc of a fixed share of the pixels, read by a classifier that learns from"
-        " discs which know nothing of the picture",
+        variant="its form, share and reader are those of the settings sealed.*; by default one"
+        " disc, read by a classifier that learns under masks of other places",
     )
     explained = SealedVINet

@@ -269,9 +269,14 @@ def test_folds_are_counted_and_told(tmp_path: Path, untrained: list[str]) -> Non
     assert float(lines(folder, "budget-curves")["saliency"]["folds"]) == 2
 
 
-def test_more_folds_than_patients_is_a_reason(shop: Workshop) -> None:
-    with pytest.raises(CellError, match="100 folds need as many training patients"):
-        shop.cross_fitted(100).maps("saliency", 0, "train")
+@pytest.mark.parametrize("folds", [100, 10])
+def test_more_folds_than_patients_or_than_any_class_has_is_a_reason(
+    shop: Workshop, folds: int
+) -> None:
+    train = shop.part("train")
+    assert np.bincount(train.labels).max() < 10 < len(np.unique(train.patients)) < 100
+    with pytest.raises(CellError, match=f"{folds} folds need as many training patients"):
+        shop.cross_fitted(folds).maps("saliency", 0, "train")
 
 
 def test_one_fold_is_refused() -> None:

@@ -22,7 +22,15 @@ CHANGES = (
 def plan_of(given: bool) -> Plan:
     names = ("saliency", "occlusion", "scorecam")
     plan = make_plan(preset="smoke", methods=list(names), changes=list(CHANGES))
-    return plan.model_copy(update={"methods_given": given})
+    return plan if given else plan.model_copy(update={"named": ()})
+
+
+def test_one_that_is_named_beside_all_is_named() -> None:
+    plan = make_plan(preset="smoke", methods=["all", "rise"])
+    assert plan.named == ("rise",)
+    assert "rise" in plan.retrained()
+    assert "scorecam" in plan.methods
+    assert "scorecam" not in plan.retrained()
 
 
 @pytest.fixture(scope="module")

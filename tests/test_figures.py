@@ -11,7 +11,7 @@ from PIL import Image
 
 from vinet_bench import cli
 from vinet_bench.errors import UserError
-from vinet_bench.gallery import Gallery, process
+from vinet_bench.gallery import Gallery, plan_of, process
 from vinet_bench.plan import make_plan
 from vinet_bench.records import Cell
 from vinet_bench.report import curves, draw
@@ -126,6 +126,31 @@ def test_what_a_user_can_mend_is_one_line(
     err = capsys.readouterr().err
     assert told in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preset": None},
+        {"preset": 3},
+        {"settings": {"vinet": {"alpha": "x"}}},
+        {"source": {"preset": "smoke"}},
+        {"source": {"data": 7}},
+    ],
+    ids=str,
+)
+def test_a_plan_that_nobody_wrote_is_one_line(done: Path, change: dict[str, Any]) -> None:
+    told = read_run(done).plan
+    assert plan_of(told).preset == "smoke"
+    strange = {key: value for key, value in (told | change).items() if value is not None}
+    with pytest.raises(UserError, match="run the same command again"):
+        plan_of(strange)
+
+
+def test_what_an_earlier_version_noted_of_its_methods_is_left_out(done: Path) -> None:
+    told = read_run(done).plan
+    earlier = told | {"source": told["source"] | {"methods_given": True}}
+    assert plan_of(earlier) == plan_of(told)
 
 
 def test_a_run_without_the_maps_says_what_to_run(tmp_path: Path) -> None:

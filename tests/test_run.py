@@ -523,7 +523,7 @@ def test_a_folder_without_masks_and_patients(
     assert not out.exists()
 
     plan = fast_plan("random", "outline", data=str(mine), patients="unknown")
-    outcome = run(["keep-important"], plan.model_copy(update={"methods_given": False}), out)
+    outcome = run(["keep-important"], plan.model_copy(update={"named": ()}), out)
     assert outcome.failed == ()
     found = lines(out, "table1")
     assert list(found) == ["original", "majority", "random"]

@@ -193,6 +193,8 @@ def test_rows_that_nobody_has_stop_before_anything_is_made(tmp_path: Path) -> No
         run(["destruction"], plan_of("sinlge"), tmp_path / "run")
     with pytest.raises(UserError, match="--rows unet: occlusion has no rows"):
         run(["occlusion"], plan_of("unet"), tmp_path / "run")
+    with pytest.raises(UserError, match="unknown row 'smp:FPN'"):
+        run(["destruction", "classifiers"], plan_of("smp:FPN"), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 

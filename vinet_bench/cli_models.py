@@ -34,7 +34,7 @@ T = TypeVar("T")
 GOES_ON = "the same command goes on where it was, five minutes back at most"
 ModelOut = Annotated[
     Path | None,
-    typer.Option(help="The model's folder (default: results/<data>-<preset>-<method>0)."),
+    typer.Option(help="The model's folder (default: results/<data>-<preset>-<method><seed>)."),
 ]
 Images = Annotated[
     list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPG, .npy, DICOM, .mhd or .mha.")

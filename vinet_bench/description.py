@@ -21,7 +21,7 @@ from vinet_bench.protocols import EvalProtocol, MoreRows, OwnRows, OwnTable
 from vinet_bench.training import CHECKPOINT_RULE
 
 # What a plan is made of again, beside its rows, seeds and settings.
-_SOURCE = {"data", "patients", "size_given", "methods_given"}
+_SOURCE = {"data", "patients", "size_given", "named"}
 
 
 def describe(plan: Plan, data: SliceDataset, split: Split, machine: Machine) -> dict[str, Any]:

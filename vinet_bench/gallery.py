@@ -30,17 +30,24 @@ Array = NDArray[np.float32]
 
 
 def plan_of(told: Mapping[str, Any]) -> Plan:
-    """The plan that a run's folder tells of. Raises UserError if an older version wrote it."""
+    """The plan that a run's folder tells of. Raises UserError if an older version wrote it, or
+    none did."""
     if "source" not in told:
         raise UserError("this run does not say where its data are: run the same command again")
-    return Plan(
-        **told["source"],
-        preset=told["preset"],
-        methods=tuple(row["name"] for row in told["rows"] if row["kind"] != "reference"),
-        seeds=tuple(told["seeds"]),
-        threshold=told["threshold"],
-        settings=Settings.model_validate(told["settings"]),
-    )
+    try:
+        return Plan(
+            **{key: value for key, value in told["source"].items() if key in Plan.model_fields},
+            preset=told["preset"],
+            methods=tuple(row["name"] for row in told["rows"] if row["kind"] != "reference"),
+            seeds=tuple(told["seeds"]),
+            threshold=told["threshold"],
+            settings=Settings.model_validate(told["settings"]),
+        )
+    except (KeyError, TypeError, ValueError):  # pydantic's are ValueErrors
+        raise UserError(
+            "this run's plan lacks settings, or holds some that vinet-bench does not write"
+            " (another version's, or damaged?): run the same command again"
+        ) from None
 
 
 def _same_data(plan: Plan, told: Mapping[str, Any]) -> SliceDataset:

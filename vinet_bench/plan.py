@@ -16,6 +16,7 @@ ALL = "all"  # every method of the registry that the data set has something for
 class Plan(Frozen):
     """One run: data, methods, seeds, threshold and settings.
 
+    named: the methods that were asked for one by one, not as `all`.
     rows: those wanted of the protocols that have rows of their own; empty for their usual ones.
     readers: whether the data set tells its readers apart; known once it is loaded.
     checkpoint: the file of the explained network's weights, of which the settings have the hash.
@@ -31,7 +32,7 @@ class Plan(Frozen):
     seeds: tuple[int, ...] = (0,)
     threshold: float = Field(0.9, gt=0, lt=1)
     size_given: bool = False
-    methods_given: bool = False
+    named: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
     readers: bool = False
     checkpoint: str = ""
@@ -49,7 +50,7 @@ class Plan(Frozen):
         the training part take hours, only where --methods names it."""
         from vinet_bench.methods import method
 
-        return tuple(n for n in self.methods if self.methods_given or not method(n).info.costly)
+        return tuple(n for n in self.methods if n in self.named or not method(n).info.costly)
 
 
 def make_plan(
@@ -91,7 +92,7 @@ def make_plan(
         patients=patients,
         preset=preset,
         methods=(*_known_methods(methods), *given),
-        methods_given=methods is not None and ALL not in methods,
+        named=tuple(name for name in methods or () if name != ALL),
         rows=tuple(dict.fromkeys(rows or ())),
         seeds=tuple(range(seeds or chosen.seeds)),
         threshold=threshold,

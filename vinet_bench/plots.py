@@ -18,7 +18,7 @@ def save_curves(path: Path, train: Sequence[float], validation: Sequence[float],
     axes.plot(epochs, train, marker=".", label="training")
     axes.plot(epochs, validation, marker=".", label="validation")
     axes.axvline(kept, color="grey", linestyle=":", label=f"kept: epoch {kept}")
-    axes.set(xlabel="epoch", ylabel="loss (Eq. 6)")
+    axes.set(xlabel="epoch", ylabel="loss")
     axes.legend()
     _save(figure, path)
 

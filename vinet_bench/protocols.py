@@ -36,7 +36,7 @@ class ProtocolInfo:
 class TableRow:
     """A row that is no saliency method, under the name that its cells carry as their variant.
 
-    kind: 'reference', 'method' or 'oracle'. block: rows of one block stand between two rules.
+    kind: 'reference', 'method', 'control' or 'oracle'. block: rows of one stand between two rules.
     """
 
     name: str

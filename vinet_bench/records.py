@@ -16,8 +16,8 @@ class Cell:
     budget: 'threshold' (Eq. 9), 'equal' (exactly as many pixels as VINet reserves) or 'everything'
     (the untouched picture, or the whole map).
     trained_on: 'pictures', 'masks' (the mask alone) or 'swapped' (another patient's mask).
-    variant: which VINet is trained where it is not the plan's own: a pair of networks
-    ('unet+resnet50') or a name of the protocol's ('single').
+    variant: the row where it is not the method's: another VINet than the plan's own, a pair of
+    networks ('unet+resnet50') or a name of the protocol's ('single'), or what it is held against.
     """
 
     protocol: str
@@ -56,11 +56,6 @@ class Record:
     seconds: float = 0.0
     version: str = __version__
     error: str = ""
-
-    def row(self) -> dict[str, Any]:
-        """The record in long format: the cell's columns, then its own."""
-        own = {k: v for k, v in asdict(self).items() if k != "cell"}
-        return asdict(self.cell) | own
 
 
 def key_of(parts: Mapping[str, Any]) -> str:

@@ -211,12 +211,13 @@ def _check_explained(plan: Plan, data: SliceDataset) -> None:
 
 def check_rows(plan: Plan, chosen: Sequence[EvalProtocol]) -> None:
     """Raises UserError for a row of --rows that no chosen protocol has."""
-    known = {name for how in chosen if isinstance(how, OwnRows) for name in how.row_names()}
+    own = [how for how in chosen if isinstance(how, OwnRows)]
     for name in plan.rows:
-        if not known:
+        if not own:
             raise UserError(f"--rows {name}: {chosen[0].info.name} has no rows but --methods")
-        if name not in known and ":" not in name:  # smp:NAME and timm:NAME are in no list
-            raise unknown_name("row", name, known)
+        alone = plan.model_copy(update={"rows": (name,)})  # smp:NAME and timm:NAME are in no list
+        if all(row.kind == "reference" for how in own for row in how.rows(alone)):
+            raise unknown_name("row", name, {known for how in own for known in how.row_names()})
 
 
 def _told(task: Prepared) -> Plan:
@@ -232,9 +233,10 @@ def suited(plan: Plan, data: SliceDataset) -> Plan:
     """
     plan = plan.model_copy(update={"readers": data.readers is not None})
     lacking = [name for name in plan.methods if not _possible(name, data)]
-    if plan.methods_given and lacking:
-        what = method(lacking[0]).info.needs
-        raise UserError(f"--methods {lacking[0]}: the data set {data.name} has no {NEEDED[what]}")
+    for name in lacking:
+        if name in plan.named:
+            what = NEEDED[method(name).info.needs]
+            raise UserError(f"--methods {name}: the data set {data.name} has no {what}")
     return plan.model_copy(
         update={"methods": tuple(name for name in plan.methods if name not in lacking)}
     )

@@ -124,14 +124,14 @@ class SealedTraining(Training):
 
 
 class Evaluation(Frozen):
-    """How closely the protocols that train nothing look."""
+    """How closely the protocols that go through whole maps look."""
 
     steps: int = Field(10, ge=2, le=100, description="steps of a deletion curve")
     blur: float = Field(
         0.1, gt=0, le=1, description="sigma of the blurred start picture, as a share of its side"
     )
     pictures: int = Field(
-        100, ge=1, description="test pictures for faithfulness and robustness (by content)"
+        100, ge=1, description="test pictures for faithfulness, robustness and sanity (by content)"
     )
     subsets: int = Field(
         50, ge=3, description="random sets of pixels of each size, a picture (faithfulness)"

@@ -309,12 +309,15 @@ def _shuffled(examples: Examples, part: str) -> Examples:
 def _folds_of(part: SliceDataset, folds: int) -> list[NDArray[np.bool_]]:
     """Which slices each fold holds, (N,): whole patients, classes as even as they allow.
 
-    Raises CellError with fewer patients than folds.
+    Raises CellError with fewer patients than folds, or fewer pictures of every class.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # a second to import
 
-    if len(np.unique(part.patients)) < folds:
-        raise CellError(f"{folds} folds need as many training patients: take fewer (--cross-fit)")
+    if min(len(np.unique(part.patients)), np.bincount(part.labels).max()) < folds:
+        raise CellError(
+            f"{folds} folds need as many training patients, and pictures of a class: take fewer"
+            " (--cross-fit)"
+        )
     shares = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
     places = [held for _, held in shares.split(part.ids, part.labels, part.patients)]
     return [np.isin(np.arange(len(part)), held) for held in places]

@@ -15,7 +15,7 @@ from vinet_bench.data.tables import shown
 LARGEST = 4096
 LARGEST_NUMBER = 32  # bytes of numpy's widest, a complex one
 GREY_8 = ("1", "L", "LA")
-GREY_16 = ("I", "I;16", "I;16B", "I;16L")  # Pillow before 11 opens 16-bit PNG as "I"
+GREY_16 = ("I", "I;16", "I;16B", "I;16L")
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 Part = tuple[float, float, float, float]

@@ -119,7 +119,7 @@ def _sheet(table: Compared, figure: Figure, looked_at: Sequence[Difference]) -> 
         f"difference-{layout.protocol}-{figure.key}".replace("_", "-"),
         layout.first,
         f"{figure.heading} ({layout.protocol}): A is {a}, B is {b}; the difference is A less B.",
-        tuple(Column(key, heading, figure.digits) for key, heading in headings.items()),
+        tuple(Column(key, heading) for key, heading in headings.items()),
         tuple(
             Row(
                 d.row["name"],

@@ -44,7 +44,7 @@ class Layout:
     first: the heading of the rows. own_rows: the protocol's own, not the plan's methods. notes:
     how the columns are to be read. rankings: keys of figures, each group's first one compared
     with the others in how it orders methods and controls. judged_by: the key of the figure whose
-    best row the page names first; else the first figure by which rows are tested.
+    best row the page names; else the first by which rows are tested, at equal budget if any is.
     """
 
     name: str

@@ -16,7 +16,6 @@ class Column:
 
     key: str
     heading: str
-    digits: int
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _table(layout: Layout, run: Run, figures: Figures, findings: Sequence[Findin
         layout.protocol,
         layout.first,
         _caption(layout, context),
-        tuple(Column(f.key, f.heading, f.digits) for f in shown),
+        tuple(Column(f.key, f.heading) for f in shown),
         tuple(
             Row(r["name"], r["title"], r["kind"], cells[r["name"]], r.get("block", ""))
             for r in rows

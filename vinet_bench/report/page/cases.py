@@ -43,7 +43,6 @@ def gallery(run: Run) -> dict[str, Any] | None:
         "methods": [
             {
                 "title": row["title"],
-                "kind": row["kind"],
                 "sheet": _sheet(maps[row["name"]]),
                 "drops": _drops(run, row["name"], shown["places"]),
             }

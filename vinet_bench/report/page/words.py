@@ -100,7 +100,7 @@ def _retrained(table: Table) -> str:
 
 
 def _best(table: Table) -> str:
-    """The best method by the table's own choice of figure, or the first by which it tests rows."""
+    """The best method by the figure that the table is judged by (see Layout)."""
     tested = (f for f in table.layout.figures if f.better and f.heading and f.interval)
     tested = (f for f in tested if any(c.key == f.key for c in table.columns))
     # Where controls have one budget only, methods are compared at it.
