@@ -31,6 +31,8 @@ from vinet_bench.data.stacks import empty_stack
 from vinet_bench.data.tables import shown
 from vinet_bench.errors import UserError
 
+Narrow = NDArray[np.uint8] | NDArray[np.float16]
+
 
 def load_folder(
     folder: Path,
@@ -141,9 +143,9 @@ def memory() -> int:
 
 def _images(
     rows: Sequence[Row], paths: Sequence[Path], side: int, one_size: bool
-) -> tuple[NDArray[np.uint8] | NDArray[np.float16], list[tuple[int, int]], tuple[str, ...]]:
+) -> tuple[Narrow, list[tuple[int, int]], tuple[str, ...]]:
     """Pictures (N, side, side), their own (height, width), and notes on what was changed."""
-    resized: list[Pixels] = []
+    resized: list[Narrow] = []
     shapes: list[tuple[int, int]] = []
     colours = 0
     for row, path in zip(rows, paths, strict=True):
@@ -155,8 +157,8 @@ def _images(
                 f"pictures have two sizes ({_by(shapes[0])} in {shown(rows[0].image)}, "
                 f"{_by(shapes[-1])} in {shown(row.image)}): say --size N to resample them all"
             )
-        # Shrunk at once, so that a large data set never lies in memory at its own size.
-        resized.append(resize_picture(picture.pixels, side))
+        # Shrunk and narrowed at once: a large data set never lies in memory at its own size.
+        resized.append(_narrow(resize_picture(picture.pixels, side)))
         colours += picture.had_colour
     return _stacked(resized), shapes, _notes(shapes, colours, side)
 
@@ -172,7 +174,12 @@ def _by(shape: tuple[int, int]) -> str:
     return f"{shape[0]} x {shape[1]}"
 
 
-def _stacked(pictures: Sequence[Pixels]) -> NDArray[np.uint8] | NDArray[np.float16]:
+def _narrow(pixels: Pixels) -> Narrow:
+    """As a data set keeps it: two bytes a pixel at most."""
+    return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float16)  # type: ignore[return-value]
+
+
+def _stacked(pictures: Sequence[Narrow]) -> Narrow:
     """uint8 if all are, else float16 in 0..1."""
     shape = (len(pictures), *pictures[0].shape)
     if all(pixels.dtype == np.uint8 for pixels in pictures):
