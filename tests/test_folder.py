@@ -1,7 +1,7 @@
 """Folders of the user's own pictures: every good form is read, every bad one named in a line."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from vinet_bench.data import folder as folder_source
 from vinet_bench.data.folder import load_folder
 from vinet_bench.data.pictures import LARGEST, resize_mask
 from vinet_bench.errors import UserError
@@ -106,6 +107,23 @@ def test_one_deep_picture_makes_all_of_them_float16(folder: Path) -> None:
     assert data.images.dtype == np.float16
     np.testing.assert_allclose(data.pictures()[0, 0], GREY / 255, atol=3e-4)
     np.testing.assert_array_equal(data.pictures()[1, 0], 0.5)
+
+
+def test_pictures_wait_for_their_stack_in_two_bytes_a_pixel_at_most(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That many the check of the memory counts."""
+    widths: list[int] = []
+
+    def noted(pictures: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        widths.extend(pixels.itemsize for pixels in pictures)
+        return stacked(pictures)
+
+    stacked = folder_source._stacked
+    monkeypatch.setattr(folder_source, "_stacked", noted)
+    write(folder / "a.npy", GREY.astype(np.int16))
+    load_folder(table(folder, "a.npy,1,P1", "b.png,2,P2"), 8)
+    assert widths == [2, 1]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])

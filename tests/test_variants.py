@@ -13,6 +13,7 @@ from protocols import PROTOCOLS
 from protocols.destruction import VARIANTS, Destruction
 from tests.tables import lines
 from vinet_bench import networks
+from vinet_bench.contracts import example_workshop
 from vinet_bench.errors import UserError
 from vinet_bench.networks import importance
 from vinet_bench.plan import Plan, make_plan
@@ -188,6 +189,16 @@ def test_a_vinet_that_diverges_is_a_failed_row(tmp_path: Path) -> None:
     assert "diverged in epoch" in lines(tmp_path, "destruction")["single"]["error"]
 
 
+def test_a_classifier_alone_is_built_for_the_datas_size(tmp_path: Path) -> None:
+    """As the VINets' is: a transformer has as many places as pictures of that size have patches."""
+    shop, name = example_workshop(tmp_path), "timm:vit_tiny_patch16_224"
+    training, data = shop.settings.vinet, shop.data
+    wanted = networks.build_classifier(name, data.num_classes, 0, training.width, data.size)
+    found = shop._new_classifier(name, training)(0)
+    shapes = [{k: v.shape for k, v in model.state_dict().items()} for model in (wanted, found)]
+    assert shapes[0] == shapes[1]
+
+
 def test_rows_that_nobody_has_stop_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown row 'sinlge': did you mean 'single'"):
         run(["destruction"], plan_of("sinlge"), tmp_path / "run")
@@ -195,6 +206,8 @@ def test_rows_that_nobody_has_stop_before_anything_is_made(tmp_path: Path) -> No
         run(["occlusion"], plan_of("unet"), tmp_path / "run")
     with pytest.raises(UserError, match="unknown row 'smp:FPN'"):
         run(["destruction", "classifiers"], plan_of("smp:FPN"), tmp_path / "run")
+    with pytest.raises(UserError, match="unknown row 'timm:resnet18'"):  # beside the reference
+        run(["importance-networks"], plan_of("timm:resnet18"), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 

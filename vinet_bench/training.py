@@ -181,9 +181,9 @@ class Trainer:
         if not math.isfinite(loss + held_out):
             number = self.epochs_done + 1
             raise CellError(f"the network diverged in epoch {number}: its loss is no number")
-        # A map that has not learnt yet may keep everything, which a classifier reads best.
-        rivals = self.validation_losses[self.unripe :]
-        if self.epochs_done >= self.unripe and held_out < min(rivals, default=math.inf):
+        # A map that has not learnt yet may keep everything, which a classifier reads best: an epoch
+        # of warm-up alone is no rival of those that follow.
+        if held_out < min(self.validation_losses[self.unripe :], default=math.inf):
             self.kept = self.epochs_done + 1
             self.best_weights = copy.deepcopy(self.model.state_dict())
         self.train_losses.append(loss)
